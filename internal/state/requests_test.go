@@ -1,0 +1,200 @@
+package state
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/holdfast-dev/holdfast/internal/document"
+	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
+)
+
+// TestNeverTwice is the promise of the request ids: however leaders change, with
+// clocks an hour apart, whatever is dropped, snapshotted or restored, no request
+// is applied twice. Clients measure ages with clocks that drift by up to 1 %, and
+// a retry is up to a second on its way.
+func TestNeverTwice(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limits := tiny()
+		s := &schedule{t: t, limits: &limits, m: newMachine(&limits), wall: 1 << 40, applied: map[uint64]int{}, first: map[uint64]int64{}}
+		s.elect()
+		s.send(epochOf(1, 1))
+		for range 60 {
+			s.real += rapid.SampledFrom([]int64{0, 1, 50, 700, 4_000, 30_000, 4_000_000}).Draw(t, "pause")
+			s.act()
+		}
+	})
+}
+
+// schedule runs a cluster and its clients in real time, which only it knows.
+type schedule struct {
+	t       *rapid.T
+	limits  *Limits
+	m       *Machine
+	real    int64 // milliseconds
+	wall    int64
+	term    uint64
+	anchor  int64 // what the leader's stamps begin at
+	elected int64 // real time
+	backups [][]byte
+	first   map[uint64]int64 // real time of the first attempt
+	applied map[uint64]int
+}
+
+func (s *schedule) act() {
+	switch rapid.IntRange(0, 12).Draw(s.t, "action") {
+	case 0:
+		s.elect()
+	case 1:
+		s.send(tick())
+	case 2:
+		v := s.m.View()
+		s.m = newMachine(s.limits)
+		if err := s.m.Restore(bytes.NewReader(written(s.t, v))); err != nil {
+			s.t.Fatalf("restore: %v", err)
+		}
+	case 3:
+		s.backups = append(s.backups, written(s.t, s.m.View().Backup()))
+	case 4:
+		s.restore()
+	default:
+		s.request()
+	}
+}
+
+// elect begins a term with a leader whose clock is anywhere within the hour.
+func (s *schedule) elect() {
+	s.term++
+	skew := rapid.SampledFrom([]int64{0, -3_600_000, 3_600_000, 20_000}).Draw(s.t, "skew")
+	s.anchor, s.elected = max(s.m.View().Time(), s.wall+s.real+skew), s.real
+}
+
+func (s *schedule) send(cmd *storagev1.Command) Result {
+	cmd.TimeMs = s.anchor + s.real - s.elected
+	results, err := s.m.Apply([]Entry{{Term: s.term, Data: marshal(s.t, cmd)}})
+	if err != nil {
+		s.t.Fatalf("apply: %v", err)
+	}
+	return results[0]
+}
+
+// restore restores a backup, into this cluster or into a new one.
+func (s *schedule) restore() {
+	if len(s.backups) == 0 {
+		return
+	}
+	file := rapid.SampledFrom(s.backups).Draw(s.t, "backup")
+	if rapid.Bool().Draw(s.t, "new cluster") {
+		// It takes the place of the old one, which is gone; that takes a moment.
+		s.real += ageSlackMs + 1
+		s.m = newMachine(s.limits)
+		s.elect()
+		s.send(epochOf(rapid.Byte().Draw(s.t, "lineage")|2, 1))
+	}
+	for _, cmd := range restoring(1, file, 1_000, rapid.Uint64().Draw(s.t, "nonce")) {
+		if r := s.send(cmd); r.Rejection != nil {
+			s.t.Fatalf("restore: %v", r.Rejection)
+		}
+	}
+}
+
+// request makes the first attempt of a request or a later one.
+func (s *schedule) request() {
+	n := rapid.Uint64Range(1, 30).Draw(s.t, "request")
+	first, retried := s.first[n]
+	delay := rapid.SampledFrom([]int64{0, 0, 100, ageSlackMs}).Draw(s.t, "delay")
+	cmd := transaction(requestOf(n), put("a", document.Flag, "x", string(requestOf(n))))
+	if !retried {
+		s.first[n] = s.real
+	} else if age := max(0, s.real-delay-first); age > 0 {
+		drift := rapid.SampledFrom([]float64{0.991, 1, 1.009}).Draw(s.t, "drift")
+		cmd.AgeMs = int64(float64(age) * drift)
+	}
+	r := s.send(cmd)
+	if r.Duplicate || r.Rejection != nil {
+		return
+	}
+	if s.applied[n]++; s.applied[n] > 1 {
+		s.t.Fatalf("request %d was applied twice", n)
+	}
+}
+
+func TestRetryGetsTheFirstOutcome(t *testing.T) {
+	h := newHarness(t, DefaultLimits())
+	cmd := transaction(requestOf(1), put("a", document.Flag, "x", "1"))
+	first := h.apply(cmd)
+	h.must(put("a", document.Flag, "x", "2"))
+	cmd.AgeMs, cmd.Actor, cmd.Reason = 5_000, nil, "again" // none of which is the body
+	again := h.apply(cmd)
+	if !again.Duplicate || again.Revision != first.Revision || again.Touched != nil || h.View().Revision() != 2 {
+		t.Fatalf("retry: %+v", again)
+	}
+
+	refused := transaction(requestOf(2), expecting(put("a", document.Flag, "x", "3"), 0))
+	if r := h.apply(refused); reason(r) != ReasonRevisionMismatch || r.Rejection.Actual != 2 {
+		t.Fatalf("mismatch: %+v", r)
+	}
+	h.must(del("a", document.Flag, "x"))
+	if r := h.apply(refused); reason(r) != ReasonRevisionMismatch || !r.Duplicate {
+		t.Fatalf("a refused request was tried anew: %+v", r)
+	}
+	if r := h.apply(transaction(requestOf(1), del("a", document.Flag, "x"))); reason(r) != ReasonRequestIDReused {
+		t.Fatalf("reuse: %+v", r)
+	}
+}
+
+// TestClockJump checks that a leader whose clock is an hour ahead drops nothing,
+// and that one whose clock is an hour behind stops no clock for good.
+func TestClockJump(t *testing.T) {
+	h := newHarness(t, DefaultLimits())
+	cmd := transaction(requestOf(1), put("a", document.Flag, "x", "1"))
+	h.apply(cmd)
+	for _, jump := range []time.Duration{time.Hour, -time.Hour} {
+		before := h.View().Time()
+		h.term++
+		h.now = max(h.now+jump.Milliseconds(), before) // as a leader does
+		h.apply(tick())
+		if cmd.AgeMs = 2_000; !h.apply(cmd).Duplicate {
+			t.Fatalf("the outcome did not outlive a jump of %s", jump)
+		}
+		h.now += 15_000
+		h.apply(tick())
+		if h.View().Time() < before+15_000 {
+			t.Fatalf("state time stands still after a jump of %s", jump)
+		}
+	}
+	h.now += 11 * 60_000
+	h.apply(tick())
+	if h.View().Outcomes() != 0 {
+		t.Fatalf("the outcome did not end")
+	}
+	if cmd.AgeMs = 12 * 60_000; reason(h.apply(cmd)) != ReasonRequestTooOld {
+		t.Fatalf("a request older than the window was not refused")
+	}
+	if r := h.apply(transaction(requestOf(2), put("a", document.Flag, "x", "2"))); r.Rejection != nil {
+		t.Fatalf("a new request was refused: %v", r.Rejection)
+	}
+}
+
+// TestFreshAfterRestore checks that the first write after a restore is taken at
+// once, while a retry from before it is not.
+func TestFreshAfterRestore(t *testing.T) {
+	h := newHarness(t, DefaultLimits())
+	h.apply(epochOf(1, 1))
+	h.must(put("a", document.Flag, "x", "1"))
+	file := written(t, h.View().Backup())
+	h.now += 60_000
+	for _, cmd := range restoring(1, file, 1<<16, 2) {
+		if r := h.apply(cmd); r.Rejection != nil {
+			t.Fatal(r.Rejection)
+		}
+	}
+	h.must(put("a", document.Flag, "x", "2"))
+	late := transaction(requestOf(1_000), put("a", document.Flag, "y", "1"))
+	late.AgeMs = 1_500
+	if r := h.apply(late); reason(r) != ReasonRequestTooOld {
+		t.Fatalf("a retry from before the restore: %+v", r)
+	}
+}

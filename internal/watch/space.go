@@ -1,0 +1,106 @@
+package watch
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/holdfast-dev/holdfast/internal/state"
+)
+
+// maxShared and maxSharedBytes bound the deltas that are held per namespace, the
+// newest one excepted. Subscribers at the head need one; the others are for those
+// that just fell behind. When there are more, the oldest is dropped, and whoever
+// asks for it again has it made again.
+const (
+	maxShared      = 8
+	maxSharedBytes = 8 << 20
+)
+
+// space is a namespace that has subscribers.
+//
+// Waking all of them is left to one of them: the publisher leaves a token, some
+// waiting subscriber takes it and wakes the rest. So the publisher, on whose
+// goroutine every write waits, does the same work for one as for ten thousand.
+type space struct {
+	name        string
+	subscribers int           // guarded by Hub.mu
+	token       chan struct{} // holds one
+
+	mu     sync.Mutex // guards the fields below
+	wake   chan struct{}
+	epoch  state.Epoch // of shared
+	mod    uint64      // the namespace's mod_revision of shared
+	shared []*Shared   // the newest last
+}
+
+func newSpace(name string) *space {
+	return &space{name: name, token: make(chan struct{}, 1), wake: make(chan struct{})}
+}
+
+// nudge has all subscribers woken. A token that is still there will do: whoever
+// takes it does so after the view was published.
+func (s *space) nudge() {
+	select {
+	case s.token <- struct{}{}:
+	default:
+	}
+}
+
+// waker returns the channel that is closed at the next wake-up. It has to be
+// asked for before the view is looked at, or a wake-up may be missed.
+func (s *space) waker() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wake
+}
+
+// wakeAll wakes everybody who asked for a waker.
+func (s *space) wakeAll() {
+	s.mu.Lock()
+	old := s.wake
+	s.wake = make(chan struct{})
+	s.mu.Unlock()
+	close(old)
+}
+
+// delta returns the delta of a view's namespace from a revision on, the one that
+// others have got already if it is the same.
+func (s *space) delta(v *state.View, n *state.Namespace, from uint64, done func(*Shared)) *Shared {
+	base := n.Base(from)
+	fresh := &Shared{from: base, to: v.Revision(), space: n, done: done}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch mod := n.ModRevision(); {
+	case s.epoch != v.Epoch() || mod > s.mod:
+		s.epoch, s.mod, s.shared = v.Epoch(), mod, nil
+	case mod < s.mod:
+		return fresh // a view that was overtaken meanwhile
+	}
+	for _, have := range s.shared {
+		// One made on a later view of the same content may be past this view; the
+		// subscriber may not be taken there before the view is its own.
+		if have.from == base && have.to <= fresh.to {
+			return have
+		}
+	}
+	if len(s.shared) == maxShared {
+		s.shared = slices.Delete(s.shared, 0, 1)
+	}
+	s.shared = append(s.shared, fresh)
+	return fresh
+}
+
+// weigh notes that a delta was encoded and drops what is too much.
+func (s *space) weigh(encoded *Shared, size int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	encoded.size = size
+	total := 0
+	for _, have := range s.shared {
+		total += have.size
+	}
+	for len(s.shared) > 1 && total > maxSharedBytes {
+		total -= s.shared[0].size
+		s.shared = slices.Delete(s.shared, 0, 1)
+	}
+}
