@@ -1,0 +1,117 @@
+package consensus
+
+import (
+	"context"
+	"sync"
+	"testing"
+)
+
+// reigns records which node led which term.
+type reigns struct {
+	t     *testing.T
+	mu    sync.Mutex
+	terms map[uint64]string
+}
+
+func (r *reigns) begin(id string, term uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if other, ok := r.terms[term]; ok {
+		r.t.Errorf("term %d is led by %s and %s", term, other, id)
+	}
+	r.terms[term] = id
+}
+
+func TestOneLeaderPerTerm(t *testing.T) {
+	t.Parallel()
+	r := &reigns{t: t, terms: make(map[uint64]string)}
+	c := newCluster(t, 3, func(cfg *Config) {
+		id := cfg.ID
+		cfg.Lead = func(ctx context.Context, term uint64) {
+			r.begin(id, term)
+			<-ctx.Done()
+		}
+	})
+	for i := range 6 {
+		leader := c.leader()
+		leader.propose("x")
+		if i%2 == 0 {
+			c.isolate(leader)
+			c.leader(leader).propose("y")
+			c.heal()
+			continue
+		}
+		must(t, leader.node.Transfer(testCtx(t), ""))
+	}
+	c.leader()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.terms) < 4 {
+		t.Errorf("only %d leaderships in 6 changes", len(r.terms))
+	}
+}
+
+func TestLeadSeesEverythingBeforeItsTerm(t *testing.T) {
+	t.Parallel()
+	var nodes sync.Map // id → *site
+	seen := make(chan bool, 100)
+	c := newCluster(t, 3, func(cfg *Config) {
+		id := cfg.ID
+		cfg.Lead = func(ctx context.Context, _ uint64) {
+			if s, ok := nodes.Load(id); ok {
+				seen <- s.(*site).sm.has("acknowledged")
+			}
+			<-ctx.Done()
+		}
+	})
+	leader := c.leader()
+	leader.propose("acknowledged")
+	for _, s := range c.sites {
+		nodes.Store(s.cfg.ID, s)
+	}
+	leader.kill()
+	c.leader(leader)
+	if !<-seen {
+		t.Error("Lead ran before an acknowledged command was applied")
+	}
+}
+
+func TestLeadEndsWithTheLeadership(t *testing.T) {
+	t.Parallel()
+	ended := make(chan string, 10)
+	c := newCluster(t, 3, func(cfg *Config) {
+		id := cfg.ID
+		cfg.Lead = func(ctx context.Context, _ uint64) {
+			<-ctx.Done()
+			ended <- id
+		}
+	})
+	leader := c.leader()
+	c.isolate(leader)
+	select {
+	case id := <-ended:
+		if id != leader.cfg.ID {
+			t.Errorf("%s ended", id)
+		}
+	case <-testCtx(t).Done():
+		t.Fatal("Lead goes on without the leadership")
+	}
+}
+
+func TestCloseWaitsForLead(t *testing.T) {
+	t.Parallel()
+	var ended bool // written by Lead, read after Close
+	started := make(chan struct{})
+	c := newCluster(t, 1, func(cfg *Config) {
+		cfg.Lead = func(ctx context.Context, _ uint64) {
+			close(started)
+			<-ctx.Done()
+			ended = true
+		}
+	})
+	<-started
+	must(t, c.sites[0].node.Close(testCtx(t)))
+	if !ended {
+		t.Error("Close returned before Lead did")
+	}
+}

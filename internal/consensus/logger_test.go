@@ -1,0 +1,41 @@
+package consensus
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+func TestLoggerHandsOverToSlog(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	l := newLogger(textLogger(&out)).Named("net").With("peer", "b")
+	l.Debug("not wanted")
+	l.Warn("late", "servers", hclog.Fmt("%+v", []int{1, 2}))
+	if got := out.String(); strings.Contains(got, "not wanted") ||
+		!strings.Contains(got, `level=WARN msg="raft.net: late" peer=b servers="[1 2]"`) {
+		t.Errorf("log is %q", got)
+	}
+	if l.IsDebug() || !l.IsInfo() || l.GetLevel() != hclog.Info {
+		t.Errorf("level %v", l.GetLevel())
+	}
+}
+
+func TestLatency(t *testing.T) {
+	t.Parallel()
+	var l latency
+	for _, d := range []time.Duration{100 * time.Microsecond, 3 * time.Millisecond, time.Minute} {
+		l.observe(d)
+	}
+	h := l.snapshot()
+	if h.Count != 3 || h.Max != 60 || h.Counts[0] != 1 || h.Counts[4] != 2 || h.Counts[len(h.Counts)-1] != 2 {
+		t.Errorf("histogram %+v", h)
+	}
+}

@@ -1,0 +1,157 @@
+package consensus
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// nudgeRetry is when a refused nudge is repeated: the entry may still be under
+// way to that follower.
+const nudgeRetry = 2 * time.Millisecond
+
+// mark names a committed entry.
+type mark struct{ index, term uint64 }
+
+// peer is another member as this node's messages see it. It carries the commit
+// nudge: raft tells followers of a commit only with its next append, 50 to 100 ms
+// later on an idle cluster. As soon as the leader applied an entry, the nudge
+// sends an ordinary append without entries that says so.
+//
+// Why this is safe: the term is one in which raft itself sent appends to this
+// peer, so this node led it. The previous entry is the committed one, so whoever
+// accepts holds exactly the leader's log up to there, and learns no other commit
+// index than that. A follower of a newer term, or without that entry, refuses. To
+// raft it is a message that was sent by the leader of that term, maybe late.
+type peer struct {
+	id        raft.ServerID
+	transport *transport
+	slot      chan mark // the newest commit to tell; filled by the state machine's goroutine alone
+	quit      chan struct{}
+	quitOnce  sync.Once
+
+	appendFailures                  atomic.Uint64
+	nudges, retries, losses, spared atomic.Uint64
+
+	mu      sync.Mutex // guards the fields below
+	target  raft.ServerAddress
+	last    raft.AppendEntriesRequest // header and term that raft sent last, without entries
+	commit  uint64                    // highest commit index that raft sent in that term
+	lastLog uint64
+	heardAt time.Time
+}
+
+func newPeer(id raft.ServerID, t *transport) *peer {
+	return &peer{id: id, transport: t, slot: make(chan mark, 1), quit: make(chan struct{})}
+}
+
+func (p *peer) stop() { p.quitOnce.Do(func() { close(p.quit) }) }
+
+// sent remembers a message that raft sent as leader.
+func (p *peer) sent(target raft.ServerAddress, req *raft.AppendEntriesRequest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+	if req.Term != p.last.Term {
+		p.last = raft.AppendEntriesRequest{RPCHeader: req.RPCHeader, Term: req.Term}
+		p.commit = 0
+	}
+	p.commit = max(p.commit, req.LeaderCommitIndex)
+}
+
+// heard remembers an answer.
+func (p *peer) heard(resp *raft.AppendEntriesResponse) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lastLog, p.heardAt = resp.LastLog, time.Now()
+}
+
+// offer puts a commit in the slot, in place of an older one. It never blocks.
+func (p *peer) offer(at mark) {
+	select {
+	case <-p.slot:
+	default:
+	}
+	select {
+	case p.slot <- at:
+	default:
+	}
+}
+
+func (p *peer) run() {
+	for {
+		select {
+		case at := <-p.slot:
+			p.tell(at)
+		case <-p.quit:
+			return
+		}
+	}
+}
+
+// tell nudges, and once more if the follower refused and nothing newer came.
+func (p *peer) tell(at mark) {
+	if p.try(at) {
+		return
+	}
+	timer := time.NewTimer(nudgeRetry)
+	defer timer.Stop()
+	select {
+	case <-p.quit:
+		return
+	case <-timer.C:
+	}
+	if len(p.slot) > 0 {
+		return // run tells the newer one, which says more
+	}
+	p.retries.Add(1)
+	if !p.try(at) {
+		p.losses.Add(1)
+	}
+}
+
+// try sends one nudge; false asks for another.
+func (p *peer) try(at mark) bool {
+	req, target, ok := p.request(at)
+	if !ok || p.transport.silent() {
+		p.spared.Add(1)
+		return true
+	}
+	p.nudges.Add(1)
+	var resp raft.AppendEntriesResponse
+	if err := p.transport.NetworkTransport.AppendEntries(p.id, target, &req, &resp); err != nil {
+		p.losses.Add(1)
+		return true // raft's own messages find out what is wrong
+	}
+	p.heard(&resp)
+	return resp.Success || resp.Term > req.Term
+}
+
+// request builds the nudge, unless raft has said as much already, or has never
+// spoken to this peer in the term of the entry or a later one.
+func (p *peer) request(at mark) (raft.AppendEntriesRequest, raft.ServerAddress, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	req := p.last
+	if req.Term < at.term || p.commit >= at.index {
+		return req, "", false
+	}
+	req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex = at.index, at.term, at.index
+	return req, p.target, true
+}
+
+func (p *peer) metrics() PeerMetrics {
+	p.mu.Lock()
+	lastLog := p.lastLog
+	p.mu.Unlock()
+	return PeerMetrics{
+		AppendFailures: p.appendFailures.Load(),
+		NudgesSent:     p.nudges.Load(),
+		NudgesRetried:  p.retries.Load(),
+		NudgesFailed:   p.losses.Load(),
+		NudgesSpared:   p.spared.Load(),
+		LastLog:        lastLog,
+	}
+}

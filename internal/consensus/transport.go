@@ -1,0 +1,278 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// errSilent is what raft gets for every message while the node is silent.
+var errSilent = errors.New("this node is silent: its disk hangs or failed")
+
+// transport is raft's network transport, hardened:
+//
+//   - Heartbeats go through raft's main goroutine like any other message. Raft
+//     would handle them on the connection's goroutine, which can change the term
+//     under a leader that is writing, so that it writes an entry in a term that
+//     it does not lead.
+//   - While silent nothing leaves, so that a leader with a hanging disk loses
+//     its followers.
+//   - It remembers what raft sent to each peer, which the commit nudge needs.
+type transport struct {
+	*raft.NetworkTransport
+	stream     *stream
+	nudging    bool
+	transferIn time.Duration // bounds TimeoutNow
+
+	hanging atomic.Int32 // writes that hang
+	mute    atomic.Bool  // for good
+
+	wg sync.WaitGroup // goroutines of peers and calls; added to under mu while not closed
+
+	mu     sync.Mutex // guards the fields below
+	peers  map[raft.ServerID]*peer
+	closed bool
+}
+
+// The embedded type brings pre-vote and close; losing them would be silent.
+var _ interface {
+	raft.Transport
+	raft.WithPreVote
+	raft.WithClose
+} = (*transport)(nil)
+
+func newTransport(cfg Config, s *stream) *transport {
+	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:  s,
+		MaxPool: 3, // appends, heartbeats, nudges
+		Timeout: rpcTimeout,
+		Logger:  newLogger(cfg.Logger),
+	})
+	return &transport{
+		NetworkTransport: inner,
+		stream:           s,
+		nudging:          !cfg.DisableNudge,
+		transferIn:       cfg.Timing.Election,
+		peers:            make(map[raft.ServerID]*peer),
+	}
+}
+
+// SetHeartbeatHandler ignores the handler: there is no fast path.
+func (t *transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// silence counts the writes that hang; the node is silent while there are any.
+func (t *transport) silence(on bool) {
+	if on {
+		t.hanging.Add(1)
+	} else {
+		t.hanging.Add(-1)
+	}
+}
+
+// poison silences the node for good.
+func (t *transport) poison() { t.mute.Store(true) }
+
+func (t *transport) silent() bool { return t.mute.Load() || t.hanging.Load() > 0 }
+
+// AppendEntries sends raft's heartbeats and appends.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	p := t.peer(id)
+	if t.silent() {
+		return errSilent
+	}
+	if err := t.NetworkTransport.AppendEntries(id, target, req, resp); err != nil {
+		p.appendFailures.Add(1)
+		return err
+	}
+	p.sent(target, req)
+	p.heard(resp)
+	return nil
+}
+
+// AppendEntriesPipeline opens a pipeline whose messages are remembered too.
+func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	if t.silent() {
+		return nil, errSilent
+	}
+	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline{AppendPipeline: inner, transport: t, peer: t.peer(id), target: target}, nil
+}
+
+// RequestVote asks for a vote.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if t.silent() {
+		return errSilent
+	}
+	return t.NetworkTransport.RequestVote(id, target, req, resp)
+}
+
+// RequestPreVote asks whether a vote would be given.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if t.silent() {
+		return errSilent
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, req, resp)
+}
+
+// InstallSnapshot sends a snapshot.
+func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if t.silent() {
+		return errSilent
+	}
+	return t.NetworkTransport.InstallSnapshot(id, target, req, resp, data)
+}
+
+// TimeoutNow hands the leadership over. It returns within an election timeout:
+// raft refuses all writes until it returns, even when the transfer has failed.
+func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if t.silent() {
+		return errSilent
+	}
+	var answer raft.TimeoutNowResponse
+	done := make(chan error, 1)
+	if !t.spawn(func() { done <- t.NetworkTransport.TimeoutNow(id, target, req, &answer) }) {
+		return errSilent
+	}
+	timer := time.NewTimer(t.transferIn)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		*resp = answer
+		return err
+	case <-timer.C:
+		return fmt.Errorf("hand leadership to %s: no answer within %v", id, t.transferIn)
+	}
+}
+
+// spawn runs f on a goroutine that wait waits for; false once closed.
+func (t *transport) spawn(f func()) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return false
+	}
+	t.wg.Go(f)
+	return true
+}
+
+// peer returns what is known of a member, and begins to know it. After close
+// it returns a stranger, so that nothing new is started.
+func (t *transport) peer(id raft.ServerID) *peer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	if p == nil {
+		p = newPeer(id, t)
+		if !t.closed {
+			t.peers[id] = p
+			if t.nudging {
+				t.wg.Go(p.run)
+			}
+		}
+	}
+	return p
+}
+
+// retain forgets the peers that are not among the members.
+func (t *transport) retain(members raft.Configuration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, p := range t.peers {
+		if !hasServer(members, id) {
+			delete(t.peers, id)
+			p.stop()
+		}
+	}
+}
+
+// nudge tells the peers that the entry of that index and term is committed.
+func (t *transport) nudge(at mark) {
+	if !t.nudging {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.peers {
+		p.offer(at)
+	}
+}
+
+// lastLog returns the last index that a member reported, and when.
+func (t *transport) lastLog(id raft.ServerID) (index uint64, at time.Time) {
+	t.mu.Lock()
+	p := t.peers[id]
+	t.mu.Unlock()
+	if p == nil {
+		return 0, time.Time{}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lastLog, p.heardAt
+}
+
+func (t *transport) peerMetrics() map[string]PeerMetrics {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m := make(map[string]PeerMetrics, len(t.peers))
+	for id, p := range t.peers {
+		m[string(id)] = p.metrics()
+	}
+	return m
+}
+
+// cut closes every connection and lets nothing new begin. raft's goroutines come
+// back from their calls; wait waits for everything else.
+func (t *transport) cut() error {
+	t.mu.Lock()
+	t.closed = true
+	for _, p := range t.peers {
+		p.stop()
+	}
+	t.mu.Unlock()
+	return t.Close()
+}
+
+// wait returns when every goroutine of the transport has ended, after cut.
+func (t *transport) wait() {
+	t.wg.Wait()
+	t.stream.handlers.Wait()
+}
+
+// pipeline is raft's fast path for appends.
+type pipeline struct {
+	raft.AppendPipeline
+	transport *transport
+	peer      *peer
+	target    raft.ServerAddress
+}
+
+// AppendEntries sends without waiting for the answer.
+func (p *pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	if p.transport.silent() {
+		return nil, errSilent
+	}
+	future, err := p.AppendPipeline.AppendEntries(req, resp)
+	if err != nil {
+		p.peer.appendFailures.Add(1)
+		return nil, err
+	}
+	p.peer.sent(p.target, req)
+	return future, nil
+}
+
+func hasServer(members raft.Configuration, id raft.ServerID) bool {
+	for _, s := range members.Servers {
+		if s.ID == id {
+			return true
+		}
+	}
+	return false
+}
