@@ -1,0 +1,165 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/state"
+	"github.com/holdfast-dev/holdfast/internal/watch"
+	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
+)
+
+// Watch follows a namespace until the client or the server ends the stream.
+func (s *stateService) Watch(req *holdfastv1.WatchRequest, stream grpc.ServerStreamingServer[holdfastv1.WatchResponse]) error {
+	var v violations
+	namespace := v.namespace("namespace", req.GetNamespace())
+	cursor := v.cursor("cursor", req.GetCursor())
+	interval := v.progressInterval("progress_interval", req)
+	if err := v.err(); err != nil {
+		return err
+	}
+	sub, err := s.hub.Subscribe(namespace, cursor)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	// The client learns at once that the watch is open, also when there is nothing
+	// to tell for a while because it is ahead of this server.
+	if err := stream.SendHeader(nil); err != nil {
+		return err
+	}
+	w := &watcher{service: s, namespace: namespace, stream: stream}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		event, err := sub.Next(stream.Context(), ticker.C)
+		if err != nil {
+			return err
+		}
+		if err := servingError(s.reader.replica); err != nil {
+			return err
+		}
+		if err := w.send(stream.Context(), event); err != nil {
+			return err
+		}
+	}
+}
+
+// cursor checks where a watch goes on; without one it begins with a snapshot.
+func (v *violations) cursor(field string, p *holdfastv1.Cursor) watch.Cursor {
+	if p == nil {
+		return watch.Cursor{}
+	}
+	epoch, err := state.EpochFromProto(p.GetEpoch())
+	switch {
+	case err != nil:
+		v.addf(field+".epoch", "%v", err)
+	case !epoch.HasLineage():
+		v.addf(field+".epoch.lineage", "is not set; leave out the cursor to get a snapshot")
+	}
+	return watch.Cursor{Epoch: epoch, Revision: p.GetRevision(), Set: true}
+}
+
+// progressInterval returns the interval that a watch gets for the one it wants.
+func (v *violations) progressInterval(field string, req *holdfastv1.WatchRequest) time.Duration {
+	if !v.duration(field, req.GetProgressInterval()) || req.GetProgressInterval() == nil {
+		return DefaultProgressInterval
+	}
+	return min(max(req.GetProgressInterval().AsDuration(), MinProgressInterval), MaxProgressInterval)
+}
+
+// watcher sends the events of one watch.
+type watcher struct {
+	service   *stateService
+	namespace string
+	stream    grpc.ServerStreamingServer[holdfastv1.WatchResponse]
+}
+
+func (w *watcher) send(ctx context.Context, event watch.Event) error {
+	switch event.Kind {
+	case watch.Snapshot:
+		return w.snapshot(ctx, event)
+	case watch.Delta:
+		return w.delta(ctx, event)
+	default:
+		return w.progress(event)
+	}
+}
+
+// head is what a message that is sent now begins with.
+func (w *watcher) head(view *state.View) ([]byte, error) {
+	return head(view.Epoch().Proto(), timestamppb.New(w.service.reader.replica.StateTime()))
+}
+
+// snapshot sends a namespace chunk by chunk. Between chunks it holds nothing but
+// the view.
+func (w *watcher) snapshot(ctx context.Context, event watch.Event) error {
+	view := event.View
+	namespace := view.Namespace(w.namespace)
+	root := namespace.Root()
+	var after document.Key
+	for n := uint32(0); ; n++ {
+		c, err := w.service.encoder.chunk(namespace, after)
+		if err != nil {
+			return err
+		}
+		head, err := w.head(view)
+		if err != nil {
+			return err
+		}
+		small := &holdfastv1.Snapshot{Revision: event.Revision, Root: root[:], Chunk: n, Last: c.last}
+		f, err := snapshotFrame(head, small, c.body)
+		if err != nil {
+			return err
+		}
+		if err := w.frame(ctx, f, "snapshot"); err != nil || c.last {
+			return err
+		}
+		after = c.end
+	}
+}
+
+// delta sends the chunks that all watches of the same delta share.
+func (w *watcher) delta(ctx context.Context, event watch.Event) error {
+	bodies := event.Delta.Encode(w.service.encoder.delta)
+	if len(bodies) == 0 {
+		return Errorf(ReasonInternal, "the delta to revision %d cannot be encoded", event.Revision)
+	}
+	for _, body := range bodies {
+		head, err := w.head(event.View)
+		if err != nil {
+			return err
+		}
+		if err := w.frame(ctx, &frame{head: head, body: body}, "delta"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// frame sends an encoded message. A watch that the server has ended sends no
+// more, so that a long snapshot does not outlive it.
+func (w *watcher) frame(ctx context.Context, f *frame, kind string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w.service.encoder.metrics.messages.WithLabelValues(kind).Inc()
+	return w.stream.SendMsg(f)
+}
+
+// progress tells that nothing is left to tell.
+func (w *watcher) progress(event watch.Event) error {
+	root := event.View.Namespace(w.namespace).Root()
+	w.service.encoder.metrics.messages.WithLabelValues("progress").Inc()
+	return w.stream.Send(&holdfastv1.WatchResponse{
+		Epoch:     event.View.Epoch().Proto(),
+		StateTime: timestamppb.New(w.service.reader.replica.StateTime()),
+		Event: &holdfastv1.WatchResponse_Progress{
+			Progress: &holdfastv1.Progress{Revision: event.Revision, Root: root[:]},
+		},
+	})
+}
