@@ -1,0 +1,9 @@
+//go:build !unix
+
+package node
+
+import "os"
+
+// lockFile takes no lock here: the Raft log's own lock keeps a second process
+// out.
+func lockFile(*os.File) error { return nil }

@@ -1,0 +1,379 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc"
+
+	"github.com/holdfast-dev/holdfast/internal/api"
+	"github.com/holdfast-dev/holdfast/internal/consensus"
+	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/gossip"
+	"github.com/holdfast-dev/holdfast/internal/state"
+	"github.com/holdfast-dev/holdfast/internal/watch"
+)
+
+// FatalError ends a server that cannot go on: its disk, its log or its state is
+// not to be trusted, or the cluster has removed it.
+type FatalError struct{ Err error }
+
+// Error implements error.
+func (e *FatalError) Error() string { return "cannot go on: " + e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *FatalError) Unwrap() error { return e.Err }
+
+// Node is a server. It implements api.Replica.
+type Node struct {
+	config    Config
+	log       *slog.Logger
+	startTime time.Time
+	tickEvery time.Duration
+	// commandVersion is the highest that this server understands.
+	commandVersion uint32
+
+	machine *state.Machine
+	hub     *watch.Hub
+	clock   *clock
+	fsm     *fsm
+	changed signal // the state has changed
+
+	// Set by Start, in this order.
+	id          string
+	dir         *dataDir
+	promise     *promise
+	recovery    *recovery
+	tls         tlsConfigs
+	dialOptions []grpc.DialOption
+	hashes      *hashes
+	raft        *consensus.Node
+	apiAddr     string // what others dial
+	httpAddr    string
+	listeners   listeners
+	pool        *gossip.Pool
+	api         *api.Server
+	registry    *prometheus.Registry
+
+	started    chan struct{} // closed when Start is done
+	fatal      chan error    // holds the first fatal error
+	fenced     atomic.Pointer[string]
+	draining   atomic.Bool
+	caughtUpAt atomic.Pointer[time.Time]
+	strangers  map[string]string // the leader's: servers of other clusters, by lineage
+	onStarted  func()
+	stops      stops
+}
+
+// New returns a server that is not started.
+func New(config Config, log *slog.Logger) *Node {
+	n := &Node{
+		config: config.clone(), log: log, startTime: time.Now(),
+		tickEvery: tickInterval, commandVersion: state.Version,
+		machine: state.New(), clock: &clock{}, registry: prometheus.NewRegistry(),
+		started: make(chan struct{}), fatal: make(chan error, 1), strangers: make(map[string]string),
+		stops: stops{log: log},
+	}
+	n.hub = watch.NewHub(n.machine.View())
+	n.fsm = &fsm{
+		machine: n.machine, hub: n.hub, clock: n.clock, moved: n.changed.fire,
+		ticked: func(index uint64, hash [32]byte) {
+			n.hashes.record(index, n.machine.View().Revision(), hash)
+		},
+	}
+	n.noteCaughtUp()
+	return n
+}
+
+// Start opens everything and returns when the server listens; it may not belong
+// to a cluster yet then. After an error, Stop releases what was opened.
+func (n *Node) Start(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		n.openDir, n.openSecurity, n.openRaft, n.openListeners, n.openPool, n.openServers,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	close(n.started)
+	n.log.Info("server started", "id", n.id, "data_dir", n.dir.path,
+		"api", n.apiAddr, "http", n.httpAddr, "raft", n.raft.Addr(), "gossip", n.pool.Addr())
+	return nil
+}
+
+func (n *Node) openDir(context.Context) error {
+	if n.config.Dev {
+		temp, err := os.MkdirTemp("", "holdfast-dev-*")
+		if err != nil {
+			return fmt.Errorf("make temporary data directory: %w", err)
+		}
+		n.config.DataDir = temp
+		n.stops.push("temporary data", func(context.Context) error { return os.RemoveAll(temp) })
+	}
+	dir, err := openDataDir(n.config.DataDir)
+	if err != nil {
+		return err
+	}
+	n.dir = dir
+	n.stops.push("data directory", func(context.Context) error { return dir.close() })
+	if err := dir.removed(); err != nil {
+		return err
+	}
+	if n.id, err = dir.nodeID(n.config.NodeID); err != nil {
+		return err
+	}
+	n.log = n.log.With("server", n.id)
+	if n.promise, err = openPromise(dir, n.id); err != nil {
+		return err
+	}
+	if n.recovery, err = openRecovery(dir); err != nil {
+		return err
+	}
+	n.hashes = newHashes(n.id)
+	return nil
+}
+
+func (n *Node) openSecurity(context.Context) (err error) {
+	if n.tls, err = loadTLS(&n.config); err != nil {
+		return err
+	}
+	n.dialOptions = dialOptions(&n.config, n.tls.client)
+	return nil
+}
+
+// timing is the profile that the configuration names.
+func timing(c *Config) consensus.Timing {
+	t := consensus.DefaultTiming()
+	if c.Timing == "slow" {
+		t = consensus.SlowTiming()
+	}
+	if c.SnapshotThreshold > 0 {
+		t.SnapshotThreshold = uint64(c.SnapshotThreshold)
+	}
+	return t
+}
+
+// advertised is what others dial for an address listened on.
+func (n *Node) advertised(bound string) string {
+	host, port, err := net.SplitHostPort(bound)
+	if err != nil {
+		return bound
+	}
+	if n.config.Advertise != "" {
+		host = n.config.Advertise
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func (n *Node) openRaft(context.Context) error {
+	raft, err := consensus.Open(consensus.Config{
+		ID: n.id, DataDir: n.dir.file(dirRaft), BindAddr: n.config.RaftAddr,
+		AdvertiseAddr: n.advertised(n.config.RaftAddr), SourceIP: n.config.SourceIP,
+		ServerTLS: n.tls.raft, ClientTLS: n.tls.client,
+		Timing: timing(&n.config), DisableNudge: !n.config.Nudge, Logger: n.log,
+		Lead: n.lead, OnFatal: n.fail,
+	}, n.fsm)
+	if err != nil {
+		return fmt.Errorf("open raft: %w", err)
+	}
+	n.raft = raft
+	n.stops.push("raft", raft.Close)
+	if raft.HasState() || !n.config.alone() {
+		return nil
+	}
+	if err := raft.Bootstrap([]consensus.Member{{ID: n.id, Addr: raft.Addr(), Voter: true}}); err != nil {
+		return fmt.Errorf("found cluster: %w", err)
+	}
+	return nil
+}
+
+// fail records the first fatal error. Consensus calls it.
+func (n *Node) fail(err error) {
+	if errors.Is(err, consensus.ErrRemoved) {
+		// Written down, so that a restart by the service manager does not bring a
+		// removed server back.
+		err = errors.Join(fmt.Errorf("%w; delete %s to let it join as a new one", err, n.dir.path), n.dir.write(fileRemoved, nil))
+	}
+	select {
+	case n.fatal <- err:
+	default:
+	}
+}
+
+// listeners are bound before the pool tells others of them, and are served once
+// everything is there that an answer may need.
+type listeners struct{ api, http net.Listener }
+
+func (n *Node) openListeners(ctx context.Context) (err error) {
+	var lc net.ListenConfig
+	if n.listeners.api, err = lc.Listen(ctx, "tcp", n.config.APIAddr); err != nil {
+		return fmt.Errorf("listen for the API: %w", err)
+	}
+	n.stops.push("api listener", closing(n.listeners.api))
+	if n.listeners.http, err = lc.Listen(ctx, "tcp", n.config.HTTPAddr); err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	n.stops.push("http listener", closing(n.listeners.http))
+	n.apiAddr = n.advertised(n.listeners.api.Addr().String())
+	n.httpAddr = n.listeners.http.Addr().String()
+	return nil
+}
+
+// closing closes a listener that its server may have closed already.
+func closing(l net.Listener) func(context.Context) error {
+	return func(context.Context) error {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("close listener: %w", err)
+		}
+		return nil
+	}
+}
+
+func (n *Node) openPool(context.Context) error {
+	keys, err := loadGossipKeys(n.config.GossipKeyFile)
+	if err != nil {
+		return err
+	}
+	if size := n.meta().largest(); size > maxMetaBytes {
+		return fmt.Errorf("open pool: the addresses of this server take %d bytes too many to be told to others; use shorter names", size-maxMetaBytes)
+	}
+	pool, err := gossip.New(gossip.Config{
+		Name: n.id, BindAddr: n.config.GossipAddr, AdvertiseAddr: n.config.Advertise, SourceIP: n.config.SourceIP,
+		Label: poolLabel, Keys: keys, Meta: n.encodeMeta, Join: n.config.Join, Logger: n.log,
+	})
+	if err != nil {
+		return fmt.Errorf("open pool: %w", err)
+	}
+	broadcast := pool.AddState("hashes", n.hashes)
+	if err := pool.Start(); err != nil {
+		return fmt.Errorf("open pool: %w", err)
+	}
+	n.pool = pool
+	n.stops.push("pool", pool.Close)
+	n.loop("observer", func(ctx context.Context) { n.observe(ctx, broadcast) })
+	return nil
+}
+
+func (n *Node) openServers(context.Context) error {
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(n))
+	n.api = api.New(api.Config{
+		Replica: n, Hub: n.hub, Validator: flags.Structural{}, ServerID: n.id,
+		TLS: n.tls.api, DialOptions: n.dialOptions, Logger: n.log,
+		Registerer: n.registry, DrainJitter: n.config.DrainJitter, TempDir: n.dir.path,
+	})
+	web := &http.Server{
+		Handler: n.handler(loopbackListener(n.listeners.http)), ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
+	}
+	// The API is pushed later and so stops first: health stays visible.
+	n.serve("http", func() error { return web.Serve(n.listeners.http) }, web.Shutdown)
+	n.serve("api", func() error { return n.api.Serve(n.listeners.api) }, func(context.Context) error { n.api.Close(); return nil })
+	if !n.raft.HasState() {
+		n.loop("founding", n.foundLoop)
+	}
+	return nil
+}
+
+// serve runs a server until its stop; one that fails before is fatal.
+func (n *Node) serve(name string, run func() error, stop func(context.Context) error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := run(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			n.fail(fmt.Errorf("serve %s: %w", name, err))
+		}
+	}()
+	n.stops.push(name, func(ctx context.Context) error {
+		err := stop(ctx)
+		<-done
+		return err
+	})
+}
+
+// loop runs a goroutine until its stop.
+func (n *Node) loop(name string, run func(ctx context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		run(ctx)
+	}()
+	n.stops.push(name, func(context.Context) error {
+		cancel()
+		<-done
+		return nil
+	})
+}
+
+// Run starts the server and serves until ctx ends, and then stops in an orderly
+// way. It returns nil, what went wrong at the start, or a *FatalError.
+func (n *Node) Run(ctx context.Context) error {
+	if err := n.Start(ctx); err != nil {
+		return errors.Join(err, n.Stop(context.WithoutCancel(ctx)))
+	}
+	if n.onStarted != nil {
+		n.onStarted()
+	}
+	select {
+	case err := <-n.fatal:
+		n.log.Error("the server cannot go on", "error", err)
+		return &FatalError{err}
+	case <-ctx.Done():
+		return n.Drain(context.WithoutCancel(ctx))
+	}
+}
+
+// Drain stops the server in an orderly way: it says that it is not ready, lets
+// load balancers notice, hands over the leadership, ends the streams spread over
+// the jitter, leaves the pool and stops.
+func (n *Node) Drain(ctx context.Context) error {
+	n.draining.Store(true)
+	n.log.Info("draining", "delay", n.config.DrainDelay)
+	pause(ctx, n.config.DrainDelay)
+	ctx, cancel := context.WithTimeout(ctx, n.config.ShutdownTimeout)
+	defer cancel()
+	if n.raft.Status().Role == consensus.Leader && voters(n.raft.Members(), n.id) > 0 {
+		if err := n.raft.Transfer(ctx, ""); err != nil {
+			n.log.Warn("leadership not handed over; the others will elect", "error", err)
+		}
+	}
+	n.api.Drain(ctx)
+	err := n.Stop(ctx)
+	n.log.Info("stopped")
+	return err
+}
+
+// Stop releases everything at once, the latest first. It is idempotent.
+func (n *Node) Stop(ctx context.Context) error { return n.stops.run(ctx) }
+
+// OnStarted has a function called by Run once the server listens. It must be set
+// before Run.
+func (n *Node) OnStarted(fn func()) { n.onStarted = fn }
+
+// ID returns the server's identity; empty before Start.
+func (n *Node) ID() string { return n.id }
+
+// APIAddr returns where others reach the API; empty before Start.
+func (n *Node) APIAddr() string { return n.apiAddr }
+
+// HTTPAddr returns where health and metrics are; empty before Start.
+func (n *Node) HTTPAddr() string { return n.httpAddr }
+
+// RaftAddr returns where others reach Raft. It may not be called before Start.
+func (n *Node) RaftAddr() string { return n.raft.Addr() }
+
+// GossipAddr returns where others reach the pool. It may not be called before
+// Start.
+func (n *Node) GossipAddr() string { return n.pool.Addr() }
+
+// Fatal holds the error that ends the server, when there is one.
+func (n *Node) Fatal() <-chan error { return n.fatal }
