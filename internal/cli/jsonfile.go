@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	// maxDepth is how deep a value in a file may be nested.
+	maxDepth = 64
+	// maxNodes is how many values one document may expand to; it stops YAML
+	// aliases that multiply.
+	maxNodes = 1 << 20
+)
+
+// lineError is a fault with its line in the file.
+type lineError struct {
+	line int
+	msg  string
+}
+
+// Error implements error.
+func (e *lineError) Error() string { return fmt.Sprintf("line %d: %s", e.line, e.msg) }
+
+// jsonReader reads JSON values and counts lines.
+type jsonReader struct {
+	src []byte
+	dec *json.Decoder
+	// offset is where line was counted up to.
+	offset, line int
+}
+
+// parseJSON reads the JSON values of a file, one after the other.
+func parseJSON(src []byte) ([]*node, error) {
+	r := &jsonReader{src: src, dec: json.NewDecoder(bytes.NewReader(src)), line: 1}
+	r.dec.UseNumber()
+	var out []*node
+	for {
+		tok, err := r.dec.Token()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err != nil {
+			return out, r.fault(err)
+		}
+		n, err := r.value(tok, 0)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, n)
+	}
+}
+
+// here returns the line at which the last token ended.
+func (r *jsonReader) here() int {
+	end := min(int(r.dec.InputOffset()), len(r.src))
+	if end > r.offset {
+		r.line += bytes.Count(r.src[r.offset:end], []byte{'\n'})
+		r.offset = end
+	}
+	return r.line
+}
+
+// fault turns an error of the decoder into one with a line.
+func (r *jsonReader) fault(err error) error {
+	line := r.here()
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		line = 1 + bytes.Count(r.src[:min(int(syntax.Offset), len(r.src))], []byte{'\n'})
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &lineError{1 + bytes.Count(r.src, []byte{'\n'}), "the JSON ends in the middle of a value"}
+	}
+	return &lineError{line, "not JSON: " + err.Error()}
+}
+
+// value reads the rest of the value that begins with tok.
+func (r *jsonReader) value(tok json.Token, depth int) (*node, error) {
+	n := &node{line: r.here()}
+	if depth > maxDepth {
+		return nil, &lineError{n.line, fmt.Sprintf("nested deeper than %d levels", maxDepth)}
+	}
+	switch v := tok.(type) {
+	case nil:
+		n.kind = nullNode
+	case bool:
+		n.kind, n.text = boolNode, fmt.Sprint(v)
+	case json.Number:
+		n.kind, n.text = numberNode, v.String()
+	case string:
+		n.kind, n.text = stringNode, v
+	case json.Delim:
+		if v == '[' {
+			n.kind = listNode
+			return n, r.list(n, depth)
+		}
+		n.kind = mapNode
+		return n, r.object(n, depth)
+	}
+	return n, nil
+}
+
+func (r *jsonReader) list(n *node, depth int) error {
+	for r.dec.More() {
+		tok, err := r.dec.Token()
+		if err != nil {
+			return r.fault(err)
+		}
+		item, err := r.value(tok, depth+1)
+		if err != nil {
+			return err
+		}
+		n.items = append(n.items, item)
+	}
+	if _, err := r.dec.Token(); err != nil {
+		return r.fault(err)
+	}
+	return nil
+}
+
+func (r *jsonReader) object(n *node, depth int) error {
+	seen := map[string]bool{}
+	for r.dec.More() {
+		tok, err := r.dec.Token()
+		if err != nil {
+			return r.fault(err)
+		}
+		key, line := tok.(string), r.here()
+		if seen[key] {
+			return &lineError{line, fmt.Sprintf("the key %q occurs twice", key)}
+		}
+		seen[key] = true
+		tok, err = r.dec.Token()
+		if err != nil {
+			return r.fault(err)
+		}
+		value, err := r.value(tok, depth+1)
+		if err != nil {
+			return err
+		}
+		n.fields = append(n.fields, field{key, line, value})
+	}
+	if _, err := r.dec.Token(); err != nil {
+		return r.fault(err)
+	}
+	return nil
+}

@@ -1,0 +1,300 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strings"
+	"unicode"
+
+	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/flags"
+)
+
+// apiVersion is what documents and output call this contract.
+const apiVersion = "holdfast/v1"
+
+// listKind is the kind of a document that holds other documents.
+const listKind = "List"
+
+// manifest is a declared resource as a file holds it.
+type manifest struct {
+	file      string
+	line      int
+	namespace string
+	key       document.Key
+	labels    map[string]string
+	// spec is canonical JSON.
+	spec []byte
+	// specNode locates faults that a server finds in the spec.
+	specNode *node
+}
+
+// String names the resource as messages do.
+func (m *manifest) String() string { return m.key.String() }
+
+// problem is something wrong with a file.
+type problem struct {
+	file string
+	line int
+	text string
+}
+
+// String returns the problem as "file:line: text".
+func (p problem) String() string { return fmt.Sprintf("%s:%d: %s", p.file, p.line, p.text) }
+
+// documentKeys are the keys of a resource's document.
+func documentKeys() []string {
+	return []string{"apiVersion", "kind", "name", "namespace", "labels", "spec", "status"}
+}
+
+// manifestReader collects the documents of files with everything that is wrong
+// with them.
+type manifestReader struct {
+	// namespace is that of documents that name none.
+	namespace string
+	manifests []*manifest
+	problems  []problem
+	// seen finds resources that are declared twice.
+	seen map[string]*manifest
+}
+
+// parse reads the documents of one file.
+func (r *manifestReader) parse(file string, src []byte) {
+	docs, faults := parseFile(file, src)
+	for _, f := range faults {
+		r.problems = append(r.problems, problem{file, f.line, f.msg})
+	}
+	for _, n := range docs {
+		r.document(file, n)
+	}
+}
+
+// bad records a problem.
+func (r *manifestReader) bad(file string, n *node, format string, args ...any) {
+	r.problems = append(r.problems, problem{file, n.line, fmt.Sprintf(format, args...)})
+}
+
+// document reads one document: a resource, or a list of them.
+func (r *manifestReader) document(file string, n *node) {
+	if n.kind == nullNode {
+		return
+	}
+	if n.kind != mapNode {
+		r.bad(file, n, "a document is a mapping with kind, name and spec, not %s", n.kind)
+		return
+	}
+	if n.get("flags") != nil && n.get("kind") == nil {
+		r.bad(file, n, "this is a flagd file; load it with `holdfast import flagd %s`", file)
+		return
+	}
+	kind := n.get("kind")
+	if kind != nil && kind.kind == stringNode && kind.text == listKind {
+		items := n.get("items")
+		if items == nil || items.kind != listNode {
+			r.bad(file, n, "a List needs items, a list of documents")
+			return
+		}
+		for _, item := range items.items {
+			r.document(file, item)
+		}
+		return
+	}
+	before := len(r.problems)
+	m := r.resource(file, n)
+	if len(r.problems) > before {
+		return
+	}
+	id := m.namespace + "\x00" + m.String()
+	if first := r.seen[id]; first != nil {
+		r.bad(file, n, "%s is declared twice, first at %s:%d", m, first.file, first.line)
+		return
+	}
+	if r.seen == nil {
+		r.seen = map[string]*manifest{}
+	}
+	r.seen[id] = m
+	r.manifests = append(r.manifests, m)
+}
+
+// resource reads a document of a declared kind.
+func (r *manifestReader) resource(file string, n *node) *manifest {
+	m := &manifest{file: file, line: n.line, namespace: r.namespace}
+	r.keys(file, n)
+	if v := r.text(file, n, "apiVersion"); v != "" && v != apiVersion {
+		r.bad(file, n.get("apiVersion"), "apiVersion %q is not known; this program knows %s", v, apiVersion)
+	}
+	if kind := n.get("kind"); kind == nil {
+		r.bad(file, n, "kind is missing: Flag, Mode or Policy")
+	} else if kind.kind != stringNode {
+		r.bad(file, kind, "kind is %s; it must be Flag, Mode or Policy", kind.kind)
+	} else if k, err := parseDeclaredKind(kind.text); err != nil {
+		r.bad(file, kind, "%v", err)
+	} else {
+		m.key.Kind = k
+	}
+	if n.get("name") == nil {
+		r.bad(file, n, "name is missing")
+	} else if m.key.Name = r.text(file, n, "name"); m.key.Name != "" || n.get("name").kind == stringNode {
+		if err := document.CheckName(m.key.Name); err != nil {
+			r.bad(file, n.get("name"), "%v", err)
+		}
+	}
+	if ns := r.text(file, n, "namespace"); ns != "" {
+		m.namespace = ns
+		if err := document.CheckName(ns); err != nil {
+			r.bad(file, n.get("namespace"), "namespace: %v", err)
+		}
+	}
+	m.labels = r.labels(file, n.get("labels"))
+	if spec := n.get("spec"); spec == nil {
+		r.bad(file, n, "spec is missing")
+	} else {
+		m.specNode = spec
+		r.spec(m)
+	}
+	return m
+}
+
+// keys refuses keys that a document does not have.
+func (r *manifestReader) keys(file string, n *node) {
+	for _, f := range n.fields {
+		if slices.Contains(documentKeys(), f.key) {
+			continue
+		}
+		msg := fmt.Sprintf("unknown key %q", f.key)
+		if f.key == "metadata" {
+			msg += "; name, namespace and labels stand at the top of the document"
+		} else if hint := didYouMean(f.key, documentKeys()); hint != "" {
+			msg += "; " + hint
+		}
+		r.problems = append(r.problems, problem{file, f.line, msg})
+	}
+}
+
+// text returns a string of a document, or "" where it is missing or, after
+// recording that, of another type.
+func (r *manifestReader) text(file string, n *node, key string) string {
+	v := n.get(key)
+	switch {
+	case v == nil:
+		return ""
+	case v.kind != stringNode:
+		r.bad(file, v, "%s is %s; put it in quotes to make it a string", key, v.kind)
+		return ""
+	}
+	return v.text
+}
+
+// labels reads the labels of a document.
+func (r *manifestReader) labels(file string, n *node) map[string]string {
+	if n == nil || n.kind == nullNode {
+		return nil
+	}
+	if n.kind != mapNode {
+		r.bad(file, n, "labels is %s; it must be a mapping of strings", n.kind)
+		return nil
+	}
+	out := make(map[string]string, len(n.fields))
+	for _, f := range n.fields {
+		if f.value.kind != stringNode {
+			r.bad(file, f.value, "the label %q is %s; put it in quotes to make it a string", f.key, f.value.kind)
+			continue
+		}
+		out[f.key] = f.value.text
+	}
+	return out
+}
+
+// spec checks a definition the way the server will, so that every fault of every
+// file is told at once and with its line.
+func (r *manifestReader) spec(m *manifest) {
+	if m.specNode.kind != mapNode {
+		r.bad(m.file, m.specNode, "spec is %s; it must be a mapping", m.specNode.kind)
+		return
+	}
+	canonical, err := document.Canonical(m.specNode.appendJSON(nil))
+	if err != nil {
+		at := m.specNode
+		if syntax, ok := errors.AsType[*document.SyntaxError](err); ok {
+			at = m.specNode.locate(syntax.Path)
+		}
+		r.bad(m.file, at, "spec: %v", err)
+		return
+	}
+	m.spec = canonical
+	if !m.key.Kind.Known() {
+		return // told already
+	}
+	for _, v := range (flags.Structural{}).Validate(m.key, canonical) {
+		what := specViolation(v.Path, v.Message)
+		if m.key.Name != "" {
+			what = m.String() + ": " + what
+		}
+		r.bad(m.file, m.specNode.locate(v.Path), "%s", what)
+	}
+}
+
+// specViolation joins the path and the message of a fault in a definition.
+func specViolation(path, message string) string {
+	if path == "" {
+		return message
+	}
+	return path + ": " + message
+}
+
+// parseDeclaredKind reads the kind of a document, in any case.
+func parseDeclaredKind(s string) (document.Kind, error) {
+	k, err := document.ParseKind(strings.ToLower(s))
+	if err != nil {
+		text := fmt.Sprintf("unknown kind %q: it is one of Flag, Mode, Policy", s)
+		if hint := didYouMean(s, []string{"Flag", "Mode", "Policy"}); hint != "" {
+			text += "; " + hint
+		}
+		return 0, errors.New(text)
+	}
+	if k == document.Override {
+		return 0, errors.New("overrides are temporary and are not applied from files; " +
+			"use `holdfast mode set`, `holdfast flag set --variant` or `holdfast override set`")
+	}
+	return k, nil
+}
+
+// kindTitle returns the kind as documents spell it.
+func kindTitle(k document.Kind) string {
+	s := []rune(k.String())
+	s[0] = unicode.ToUpper(s[0])
+	return string(s)
+}
+
+// problemFailure returns a failure that lists problems by file and line.
+func problemFailure(problems []problem) *failure {
+	const shown = 50
+	sort.SliceStable(problems, func(i, j int) bool {
+		if problems[i].file != problems[j].file {
+			return problems[i].file < problems[j].file
+		}
+		return problems[i].line < problems[j].line
+	})
+	f := usage("%s in the files; nothing was sent", plural(len(problems), "problem"))
+	for _, p := range problems[:min(len(problems), shown)] {
+		f.addDetail("%s", p)
+	}
+	if rest := len(problems) - shown; rest > 0 {
+		f.addDetail("and %s more", humanCount(rest))
+	}
+	return f
+}
+
+// plural counts things: "1 problem", "2 problems".
+func plural(n int, noun string) string {
+	switch {
+	case n == 1:
+		return "1 " + noun
+	case strings.HasSuffix(noun, "y"):
+		return humanCount(n) + " " + strings.TrimSuffix(noun, "y") + "ies"
+	default:
+		return humanCount(n) + " " + noun + "s"
+	}
+}
