@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -62,6 +63,7 @@ type fakeReplica struct {
 	fenced    string
 	staleness time.Duration
 	readIndex func(context.Context) (uint64, error)
+	learned   atomic.Pointer[time.Time] // the last LearnStateTime
 }
 
 func newFakeCluster(t *testing.T, ids ...string) *fakeCluster {
@@ -129,6 +131,8 @@ func (c *fakeCluster) append(cmd *storagev1.Command) error {
 
 func (r *fakeReplica) View() *state.View    { return r.machine.View() }
 func (r *fakeReplica) StateTime() time.Time { return time.Now() }
+
+func (r *fakeReplica) LearnStateTime(t time.Time) { r.learned.Store(&t) }
 
 func (r *fakeReplica) Propose(ctx context.Context, cmd *storagev1.Command) (state.Result, error) {
 	c := r.cluster

@@ -191,8 +191,14 @@ func (l *leadership) readIndex(ctx context.Context) (uint64, error) {
 		},
 		remote: func(ctx context.Context, leader peerv1.PeerServiceClient) error {
 			resp, err := leader.ReadIndex(ctx, &peerv1.ReadIndexRequest{})
+			if err != nil {
+				return err
+			}
 			index = resp.GetIndex()
-			return err
+			if ms := resp.GetStateTimeMs(); ms > 0 { // a server of an older version does not tell
+				l.replica.LearnStateTime(time.UnixMilli(ms))
+			}
+			return nil
 		},
 	})
 	if err != nil && outcomeOf(err) == Unknown && ctx.Err() == nil {

@@ -68,7 +68,7 @@ func (s *peerService) ReadIndex(ctx context.Context, _ *peerv1.ReadIndexRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &peerv1.ReadIndexResponse{Index: index}, nil
+	return &peerv1.ReadIndexResponse{Index: index, StateTimeMs: s.replica.StateTime().UnixMilli()}, nil
 }
 
 // AwaitRevision waits until this server has applied a revision.

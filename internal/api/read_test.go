@@ -310,3 +310,19 @@ func TestAwaitRevision(t *testing.T) {
 		t.Fatalf("a server in another epoch: %v", s)
 	}
 }
+
+// A follower that synchronizes learns the leader's clock, which commands from its
+// own log do not tell.
+func TestSynchronizeLearnsTheTime(t *testing.T) {
+	leader, follower := pair(t)
+	before := time.Now().Truncate(time.Millisecond)
+	if err := follower.Synchronize(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if learned := follower.replica.learned.Load(); learned == nil || learned.Before(before) {
+		t.Errorf("the follower learned %v, want %v or later", learned, before)
+	}
+	if err := leader.Synchronize(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

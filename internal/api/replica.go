@@ -24,6 +24,9 @@ type Replica interface {
 	View() *state.View
 	// StateTime estimates the cluster's clock.
 	StateTime() time.Time
+	// LearnStateTime tells that the cluster's clock shows t or later, by word of
+	// the leader.
+	LearnStateTime(t time.Time)
 
 	// Propose stamps the command, commits it and returns its outcome once this
 	// server has applied it. Only the leader can. The command belongs to Propose

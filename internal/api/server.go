@@ -57,6 +57,7 @@ type Server struct {
 	health  *health.Server
 	streams *streams
 	peers   *peers
+	leaders *leadership
 
 	stop    context.CancelFunc // ends the goroutine that follows the health
 	stopped sync.WaitGroup
@@ -83,15 +84,15 @@ func New(config Config) *Server {
 		streams: newStreams(MaxWatches, m),
 		peers:   newPeers(config.DialOptions),
 	}
-	leaders := &leadership{replica: config.Replica, self: config.ServerID, peers: s.peers, metrics: m, wait: MaxLeaderWait}
-	reader := &reader{replica: config.Replica, leaders: leaders, self: config.ServerID, wait: MaxReadWait}
+	s.leaders = &leadership{replica: config.Replica, self: config.ServerID, peers: s.peers, metrics: m, wait: MaxLeaderWait}
+	reader := &reader{replica: config.Replica, leaders: s.leaders, self: config.ServerID, wait: MaxReadWait}
 	s.grpc = grpc.NewServer(s.options(m)...)
 	holdfastv1.RegisterStateServiceServer(s.grpc, &stateService{
-		reader: reader, leaders: leaders, validator: config.Validator, hub: config.Hub,
+		reader: reader, leaders: s.leaders, validator: config.Validator, hub: config.Hub,
 		encoder: newEncoder(m), writeTime: MaxWriteTime,
 	})
 	holdfastv1.RegisterClusterServiceServer(s.grpc, &clusterService{
-		reader: reader, leaders: leaders, streams: s.streams, tempDir: config.TempDir,
+		reader: reader, leaders: s.leaders, streams: s.streams, tempDir: config.TempDir,
 		backups: make(slots, MaxBackups), restores: make(slots, MaxRestores), transferWait: 2 * time.Second,
 	})
 	peerv1.RegisterPeerServiceServer(s.grpc, &peerService{replica: config.Replica})
@@ -134,6 +135,20 @@ func (s *Server) GRPC() *grpc.Server { return s.grpc }
 func (s *Server) Serve(l net.Listener) error {
 	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve API on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Synchronize returns once this server has applied all that was acknowledged
+// before the call, and knows the cluster's clock. It fails when ctx ends, or when no
+// leader answers in time.
+func (s *Server) Synchronize(ctx context.Context) error {
+	index, err := s.leaders.readIndex(ctx)
+	if err != nil {
+		return fmt.Errorf("synchronize with the leader: %w", err)
+	}
+	if err := s.config.Replica.WaitApplied(ctx, index); err != nil {
+		return fmt.Errorf("synchronize with the leader: %w", err)
 	}
 	return nil
 }

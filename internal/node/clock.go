@@ -13,7 +13,8 @@ import (
 // and ends of overrides keep their distance across a change of leaders.
 type clock struct {
 	leading atomic.Pointer[anchor] // nil while this server does not lead
-	applied atomic.Pointer[anchor] // the newest stamp applied
+	lower   atomic.Pointer[anchor] // the best lower bound known
+	told    atomic.Bool            // see known
 }
 
 // anchor ties a state time to an instant of the monotonic clock.
@@ -24,14 +25,20 @@ type anchor struct {
 
 func (a *anchor) now() int64 { return a.state + time.Since(a.at).Milliseconds() }
 
-// lead begins stamping.
-func (c *clock) lead(stateTime int64) {
+// lead begins stamping. The estimate counts as state time: others may have made
+// the same, and time must not go back for them.
+func (c *clock) lead() {
 	now := time.Now()
-	c.leading.Store(&anchor{state: max(stateTime, now.UnixMilli()), at: now})
+	c.leading.Store(&anchor{state: max(c.estimate().UnixMilli(), now.UnixMilli()), at: now})
+	c.told.Store(true)
 }
 
 // follow ends stamping.
-func (c *clock) follow() { c.leading.Store(nil) }
+func (c *clock) follow() {
+	if a := c.leading.Swap(nil); a != nil {
+		c.advance(a.now())
+	}
+}
 
 // stamp returns the time for a command; ok is false while this server does not
 // lead.
@@ -43,21 +50,36 @@ func (c *clock) stamp() (ms int64, ok bool) {
 	return a.now(), true
 }
 
-// advance notes the state time after commands were applied.
+// advance notes that state time is at least this, because a command with this
+// stamp was applied. Commands that are applied late, after a restart or a cut
+// link, say less than what is known already.
 func (c *clock) advance(stateTime int64) {
-	if a := c.applied.Load(); a != nil && a.state == stateTime {
-		return // an older instant makes the better estimate
+	next := &anchor{state: stateTime, at: time.Now()}
+	for {
+		have := c.lower.Load()
+		if have != nil && have.now() >= stateTime || c.lower.CompareAndSwap(have, next) {
+			return
+		}
 	}
-	c.applied.Store(&anchor{state: stateTime, at: time.Now()})
 }
 
+// learn notes that the leader's clock shows this or more.
+func (c *clock) learn(stateTime int64) {
+	c.advance(stateTime)
+	c.told.Store(true)
+}
+
+// known tells whether the estimate rests on a leader's word. After a restart it
+// rests on commands alone first, and is late by as long as the server was away.
+func (c *clock) known() bool { return c.told.Load() }
+
 // estimate returns what state time is now, as well as this server can tell: late
-// by as much as it is behind the leader.
+// by what the leader's messages took, never early.
 func (c *clock) estimate() time.Time {
 	if a := c.leading.Load(); a != nil {
 		return time.UnixMilli(a.now())
 	}
-	if a := c.applied.Load(); a != nil {
+	if a := c.lower.Load(); a != nil {
 		return time.UnixMilli(a.now())
 	}
 	return time.UnixMilli(0)

@@ -26,7 +26,7 @@ type check struct {
 
 // readiness are the conditions under which a load balancer may send requests.
 func (n *Node) readiness() []check {
-	checks := []check{{name: "draining"}, {name: "fenced"}, {name: "state"}, {name: "leader"}, {name: "lag"}}
+	checks := []check{{name: "draining"}, {name: "fenced"}, {name: "state"}, {name: "leader"}, {name: "lag"}, {name: "clock"}}
 	if n.draining.Load() {
 		checks[0].err = fmt.Errorf("the server is stopping")
 	}
@@ -39,6 +39,9 @@ func (n *Node) readiness() []check {
 	}
 	if lag := n.Staleness(); lag > maxReadyLag {
 		checks[4].err = fmt.Errorf("more than %v behind the leader", maxReadyLag)
+	}
+	if !n.clock.known() {
+		checks[5].err = fmt.Errorf("no leader has told the time since the start; ends of overrides would seem later than they are")
 	}
 	return checks
 }

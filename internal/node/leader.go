@@ -40,7 +40,7 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 		n.giveUpLeadership(ctx)
 		return
 	}
-	n.clock.lead(n.machine.View().Time())
+	n.clock.lead()
 	defer n.clock.follow()
 	seam.Event("duties", "server", n.id, "term", term, "begin", true)
 	defer seam.Event("duties", "server", n.id, "term", term, "begin", false)

@@ -277,6 +277,7 @@ func (n *Node) openServers(context.Context) error {
 	// The API is pushed later and so stops first: health stays visible.
 	n.serve("http", func() error { return web.Serve(n.listeners.http) }, web.Shutdown)
 	n.serve("api", func() error { return n.api.Serve(n.listeners.api) }, func(context.Context) error { n.api.Close(); return nil })
+	n.loop("synchronizer", n.synchronize)
 	if !n.raft.HasState() {
 		n.loop("founding", n.foundLoop)
 	}

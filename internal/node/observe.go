@@ -46,6 +46,19 @@ func (n *Node) observe(ctx context.Context, tellHashes func()) {
 	}
 }
 
+// synchronize asks the leader for the time, once.
+func (n *Node) synchronize(ctx context.Context) {
+	for !n.clock.known() {
+		err := n.Serving()
+		if err == nil {
+			err = n.api.Synchronize(ctx)
+		}
+		if err != nil && !pause(ctx, dutyRetry) {
+			return
+		}
+	}
+}
+
 // fence stops this server from answering, until it is started again. Its state
 // is not what the others have: it was damaged, or applied by a program that
 // differs.

@@ -24,6 +24,9 @@ func (n *Node) View() *state.View { return n.machine.View() }
 // StateTime implements api.Replica.
 func (n *Node) StateTime() time.Time { return n.clock.estimate() }
 
+// LearnStateTime implements api.Replica.
+func (n *Node) LearnStateTime(t time.Time) { n.clock.learn(t.UnixMilli()) }
+
 // Propose implements api.Replica.
 func (n *Node) Propose(ctx context.Context, cmd *storagev1.Command) (state.Result, error) {
 	if err := n.Serving(); err != nil {

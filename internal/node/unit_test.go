@@ -256,7 +256,11 @@ func TestClockKeepsDistanceAcrossLeaders(t *testing.T) {
 			t.Fatal("stamped without leading")
 		}
 		ahead := time.Now().Add(time.Hour).UnixMilli() // the leader before had a fast clock
-		c.lead(ahead)
+		c.advance(ahead)
+		if c.known() {
+			t.Fatal("a command from the log counts as a leader's word")
+		}
+		c.lead()
 		<-time.After(5 * time.Second)
 		if stamp, ok := c.stamp(); !ok || stamp != ahead+5000 {
 			t.Fatalf("stamp %d, want %d", stamp, ahead+5000)
@@ -267,6 +271,15 @@ func TestClockKeepsDistanceAcrossLeaders(t *testing.T) {
 		c.advance(ahead + 5000) // nothing new
 		if got := c.estimate().UnixMilli(); got != ahead+7000 {
 			t.Fatalf("estimate %d, want %d", got, ahead+7000)
+		}
+		c.advance(ahead + 6000) // applied late
+		if got := c.estimate().UnixMilli(); got != ahead+7000 {
+			t.Fatalf("estimate %d after a late command, want %d", got, ahead+7000)
+		}
+		c.learn(ahead + 9000)
+		c.lead()
+		if stamp, _ := c.stamp(); stamp != ahead+9000 {
+			t.Fatalf("stamp %d, want %d: others may have made the same estimate", stamp, ahead+9000)
 		}
 	})
 }

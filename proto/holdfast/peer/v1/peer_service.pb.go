@@ -178,7 +178,9 @@ func (*ReadIndexRequest) Descriptor() ([]byte, []int) {
 type ReadIndexResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The Raft index to wait for.
-	Index         uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// State time at the leader when it answered, in unix milliseconds.
+	StateTimeMs   int64 `protobuf:"varint,2,opt,name=state_time_ms,json=stateTimeMs,proto3" json:"state_time_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -216,6 +218,13 @@ func (*ReadIndexResponse) Descriptor() ([]byte, []int) {
 func (x *ReadIndexResponse) GetIndex() uint64 {
 	if x != nil {
 		return x.Index
+	}
+	return 0
+}
+
+func (x *ReadIndexResponse) GetStateTimeMs() int64 {
+	if x != nil {
+		return x.StateTimeMs
 	}
 	return 0
 }
@@ -719,9 +728,10 @@ const file_holdfast_peer_v1_peer_service_proto_rawDesc = "" +
 	"\aoutcome\x18\x01 \x01(\v2\x1c.holdfast.storage.v1.OutcomeR\aoutcome\x12\x1c\n" +
 	"\tduplicate\x18\x02 \x01(\bR\tduplicate\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\x04R\x05index\"\x12\n" +
-	"\x10ReadIndexRequest\")\n" +
+	"\x10ReadIndexRequest\"M\n" +
 	"\x11ReadIndexResponse\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x04R\x05index\"a\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\"\n" +
+	"\rstate_time_ms\x18\x02 \x01(\x03R\vstateTimeMs\"a\n" +
 	"\x14AwaitRevisionRequest\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"]\n" +
