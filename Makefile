@@ -1,0 +1,87 @@
+# Everything a developer runs. `make` alone prints the list.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO        ?= go
+BIN       := bin
+TOOL      := $(GO) tool -modfile=tools/go.mod
+LINT      := $(GO) tool -modfile=tools/lint/go.mod golangci-lint
+# The race detector needs a C compiler; where there is none the tests run without it.
+RACE      := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
+FUZZTIME  ?= 20s
+PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+
+.PHONY: help build test race lint fmt fmt-check vet generate check-generated baseline fuzz bench jepsen dev cluster cover ci clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build both programs into bin/ and cross-compile the CLI for every platform
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/...
+	for p in $(PLATFORMS); do \
+	  echo "holdfast for $$p"; \
+	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -trimpath -o $(BIN)/$${p/\//-}/ ./cmd/holdfast; \
+	done
+
+test: ## Run all tests, with the race detector where there is a C compiler (about 6 min cold)
+	$(GO) test $(RACE) -timeout 15m ./...
+
+race: ## Run all tests with the race detector, uncached
+	$(GO) test -race -count=1 -timeout 20m ./...
+
+lint: ## Run the linters (the first run builds them, about 2 min)
+	$(LINT) run ./...
+
+fmt: ## Format Go and proto files
+	$(LINT) fmt ./...
+	$(TOOL) buf format -w
+
+fmt-check: ## Fail when a Go file is not formatted
+	$(LINT) fmt --diff ./...
+
+vet: ## Run go vet, also with the fault seams compiled in
+	$(GO) vet ./...
+	$(GO) vet -tags faults ./...
+
+generate: ## Lint the protos, guard the contract, generate Go, record the checksums
+	$(TOOL) buf format -w
+	$(TOOL) buf lint
+	$(TOOL) buf breaking --against proto/baseline.binpb
+	$(TOOL) buf generate
+	$(GO) test ./test/arch -run TestGenerated -update
+
+check-generated: ## Fail when protos and generated code do not belong together (no buf needed)
+	$(GO) test -count=1 ./test/arch -run TestGenerated
+
+baseline: ## At a release: make the present protos the contract that may not break
+	$(TOOL) buf build -o proto/baseline.binpb
+
+fuzz: ## Run every fuzz target for FUZZTIME each
+	for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+bench: ## Benchmarks of the packages, then the cluster beside etcd (about 15 min)
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+	cd test/bench && $(GO) run . all
+
+jepsen: ## The long profile of the real-process tests (about 10 min)
+	$(GO) test $(RACE) -count=1 -timeout 40m ./test/cluster -long -v
+
+dev: ## Serve a throw-away single node
+	$(GO) run ./cmd/controlplane --dev
+
+cluster: ## Serve three durable servers on loopback until Ctrl-C
+	scripts/cluster.sh
+
+cover: ## Print the statement coverage of each package
+	$(GO) test -coverprofile=cover.out -coverpkg=./internal/... ./internal/...
+	$(GO) tool cover -func=cover.out | tail -n 1
+
+ci: fmt-check vet lint test ## What CI runs
+
+clean: ## Remove what the other targets made
+	rm -rf $(BIN) cover.out .cluster
