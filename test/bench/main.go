@@ -1,0 +1,120 @@
+// Command bench measures Holdfast, beside a three-member etcd of the same run
+// where that says something. Every server is a process of its own and every
+// write is on three disks before it is acknowledged.
+//
+//	go run . write      throughput and latency of writes, beside etcd
+//	go run . watch      commit to watch on another server, nudge on and off, beside etcd
+//	go run . failover   time without acknowledged writes after kill -9 of the leader, beside etcd
+//	go run . flags      100,000 flags: load, memory, restart, latency against 1,000 flags
+//	go run . watchers   1,000 watchers on one server, one of which hardly reads
+//	go run . all        all of them
+//
+// Figures depend on the machine and on what else it does: the ratio to the
+// neighbour of the same run is what to read.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/holdfast-dev/holdfast/test/cluster"
+)
+
+// config is what the command line says.
+type config struct {
+	round    time.Duration
+	rounds   int
+	kills    int
+	writes   int
+	flags    int
+	watchers int
+	systems  string
+	dir      string
+	server   string
+}
+
+type benchmark struct {
+	name string
+	run  func(context.Context, config) error
+}
+
+func benchmarks() []benchmark {
+	return []benchmark{
+		{"write", runWrite},
+		{"watch", runWatch},
+		{"failover", runFailover},
+		{"flags", runFlags},
+		{"watchers", runWatchers},
+	}
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == etcdMemberCommand {
+		runEtcdMember(os.Args[2:])
+		return
+	}
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c config
+	set := flag.NewFlagSet("bench", flag.ExitOnError)
+	set.DurationVar(&c.round, "round", 4*time.Second, "length of one measured round of writes")
+	set.IntVar(&c.rounds, "rounds", 3, "interleaved rounds per system and width")
+	set.IntVar(&c.kills, "kills", 20, "kills per system of failover")
+	set.IntVar(&c.writes, "writes", 400, "writes per row of watch and flags")
+	set.IntVar(&c.flags, "flags", 100_000, "how many flags to load")
+	set.IntVar(&c.watchers, "watchers", 1000, "how many watchers")
+	set.StringVar(&c.systems, "systems", "holdfast,etcd", "what to measure where there is a choice")
+	set.StringVar(&c.dir, "dir", "", "where the data goes; empty means the directory for temporary files")
+	if len(os.Args) < 2 {
+		return fmt.Errorf("say what to measure: write, watch, failover, flags, watchers or all")
+	}
+	if err := set.Parse(os.Args[2:]); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(c.dir, "holdfast-bench-")
+	if err != nil {
+		return fmt.Errorf("make directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	c.dir = dir
+	if strings.Contains(c.systems, "holdfast") {
+		if c.server, err = cluster.BuildServer(ctx, filepath.Join(dir, "bin")); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%s/%s, %d CPUs, load before: %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), loadAverage())
+	for _, b := range benchmarks() {
+		if os.Args[1] != b.name && os.Args[1] != "all" {
+			continue
+		}
+		fmt.Printf("\n== %s\n", b.name)
+		if err := b.run(ctx, c); err != nil {
+			return fmt.Errorf("%s: %w", b.name, err)
+		}
+	}
+	return nil
+}
+
+// loadAverage tells how quiet the machine is; unknown where there is no /proc.
+func loadAverage() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return string(data[:min(14, len(data))])
+}
