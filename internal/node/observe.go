@@ -17,6 +17,7 @@ const observeInterval = 500 * time.Millisecond
 // knows of it up to date, and settles a recovery.
 func (n *Node) observe(ctx context.Context, tellHashes func()) {
 	var told []byte
+	pacer := newPacer()
 	ticker := time.NewTicker(observeInterval)
 	defer ticker.Stop()
 	for {
@@ -29,6 +30,7 @@ func (n *Node) observe(ctx context.Context, tellHashes func()) {
 				n.fence(fmt.Sprintf("%d servers have another state than this one at index %d", against, at))
 			}
 		case <-ticker.C:
+			pacer.adjust()
 		}
 		if meta := n.encodeMeta(); !bytes.Equal(meta, told) {
 			told = meta
