@@ -36,9 +36,11 @@ type config struct {
 	writes   int
 	flags    int
 	watchers int
+	widths   string
 	systems  string
 	dir      string
 	server   string
+	other    string
 }
 
 type benchmark struct {
@@ -78,7 +80,9 @@ func run() error {
 	set.IntVar(&c.writes, "writes", 400, "writes per row of watch and flags")
 	set.IntVar(&c.flags, "flags", 100_000, "how many flags to load")
 	set.IntVar(&c.watchers, "watchers", 1000, "how many watchers")
+	set.StringVar(&c.widths, "widths", "1,16,64,256", "how many concurrent clients write")
 	set.StringVar(&c.systems, "systems", "holdfast,etcd", "what to measure where there is a choice")
+	set.StringVar(&c.other, "beside", "", "another build of the server, measured beside this one by write")
 	set.StringVar(&c.dir, "dir", "", "where the data goes; empty means the directory for temporary files")
 	if len(os.Args) < 2 {
 		return fmt.Errorf("say what to measure: write, watch, failover, flags, watchers or all")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -52,6 +53,16 @@ func startSystems(ctx context.Context, c config) (systems []system, closeAll fun
 		}
 		systems = append(systems, s)
 	}
+	if c.other != "" {
+		beside := c
+		beside.server = c.other
+		s, err := startHoldfast(ctx, beside, "beside")
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		systems = append(systems, s)
+	}
 	if strings.Contains(c.systems, "etcd") {
 		s, err := startEtcd(ctx, c)
 		if err != nil {
@@ -65,7 +76,11 @@ func startSystems(ctx context.Context, c config) (systems []system, closeAll fun
 
 func writeTable(ctx context.Context, c config, systems []system, everywhere bool) error {
 	out := newTable(os.Stdout, "clients", "  system", "writes/s", " p50 ms", " p99 ms", "worst ms", "errors", "ratio")
-	for _, width := range []int{1, 16, 64, 256} {
+	for _, text := range strings.Split(c.widths, ",") {
+		width, err := strconv.Atoi(text)
+		if err != nil || width < 1 {
+			return fmt.Errorf("-widths: %q is not a number of clients", text)
+		}
 		results := make([]result, len(systems))
 		for round := range c.rounds {
 			for i := range systems {
