@@ -12,6 +12,8 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
+
+	peerv1 "github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1"
 )
 
 type documentResource = document.Resource
@@ -305,7 +307,8 @@ func TestRemovedServerStaysAway(t *testing.T) {
 	if gone == leader {
 		gone = sites[1]
 	}
-	if err := leader.raft.Remove(context.Background(), gone.ID()); err != nil {
+	req := &peerv1.ChangeMembershipRequest{Change: &peerv1.ChangeMembershipRequest_Remove{Remove: &peerv1.RemoveServer{Id: gone.ID()}}}
+	if err := leader.ChangeMembership(context.Background(), req); err != nil {
 		t.Fatal(err)
 	}
 	err := <-gone.done

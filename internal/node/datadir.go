@@ -27,6 +27,9 @@ var (
 	ErrDataDirInUse = errors.New("data directory is used by another process")
 	// ErrRemoved tells that the cluster has removed this server.
 	ErrRemoved = errors.New("this server was removed from the cluster")
+	// ErrDamaged tells that what is on disk cannot be trusted; the error says what
+	// to do about it.
+	ErrDamaged = errors.New("a damaged data directory")
 )
 
 // dataDir is an open data directory: the process holds its lock.

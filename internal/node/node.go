@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -182,8 +183,11 @@ func (n *Node) openRaft(context.Context) error {
 		Timing: timing(&n.config), DisableNudge: !n.config.Nudge, Logger: n.log,
 		Lead: n.lead, OnFatal: n.fail,
 	}, n.fsm)
-	if err != nil {
-		return fmt.Errorf("open raft: %w", err)
+	switch {
+	case errors.Is(err, consensus.ErrCorrupt):
+		return fmt.Errorf("open raft: %w: %w", ErrDamaged, err)
+	case err != nil:
+		return fmt.Errorf("open raft: %w", hinted(err))
 	}
 	n.raft = raft
 	n.stops.push("raft", raft.Close)
@@ -216,16 +220,24 @@ type listeners struct{ api, http net.Listener }
 func (n *Node) openListeners(ctx context.Context) (err error) {
 	var lc net.ListenConfig
 	if n.listeners.api, err = lc.Listen(ctx, "tcp", n.config.APIAddr); err != nil {
-		return fmt.Errorf("listen for the API: %w", err)
+		return fmt.Errorf("listen for the API: %w", hinted(err))
 	}
 	n.stops.push("api listener", closing(n.listeners.api))
 	if n.listeners.http, err = lc.Listen(ctx, "tcp", n.config.HTTPAddr); err != nil {
-		return fmt.Errorf("listen for HTTP: %w", err)
+		return fmt.Errorf("listen for HTTP: %w", hinted(err))
 	}
 	n.stops.push("http listener", closing(n.listeners.http))
 	n.apiAddr = n.advertised(n.listeners.api.Addr().String())
 	n.httpAddr = n.listeners.http.Addr().String()
 	return nil
+}
+
+// hinted says what to do about a port in use.
+func hinted(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w; if that is another server of yours, choose other ports with --port-base", err)
+	}
+	return err
 }
 
 // closing closes a listener that its server may have closed already.
@@ -355,6 +367,21 @@ func (n *Node) Drain(ctx context.Context) error {
 
 // Stop releases everything at once, the latest first. It is idempotent.
 func (n *Node) Stop(ctx context.Context) error { return n.stops.run(ctx) }
+
+// WaitServing returns once the server answers, or when ctx ends.
+func (n *Node) WaitServing(ctx context.Context) error {
+	for {
+		changed := n.changed.wait()
+		if n.Serving() == nil {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("wait until the server serves: %w", ctx.Err())
+		}
+	}
+}
 
 // OnStarted has a function called by Run once the server listens. It must be set
 // before Run.

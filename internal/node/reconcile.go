@@ -24,17 +24,21 @@ const (
 	// catchUpWait is how long a non-voter may take to answer that it has caught
 	// up; otherwise it is asked again in the next round.
 	catchUpWait = time.Second
+	// rejoinAfter is how long a server with the cluster's state must have been seen
+	// without being a member before it is joined again. A live server that was
+	// removed needs a while to notice that, and then ends.
+	rejoinAfter = 15 * time.Second
 	// maxMembers bounds the cluster; more servers are not joined.
 	maxMembers = 16
 )
 
 // reconcileLoop makes the members of the cluster those of the pool.
 func (n *Node) reconcileLoop(ctx context.Context) {
-	absent := make(map[string]time.Time) // since when members have not been seen
+	seen := sightings{absent: make(map[string]time.Time), outside: make(map[string]time.Time)}
 	ticker := time.NewTicker(reconcileInterval)
 	defer ticker.Stop()
 	for {
-		n.reconcile(ctx, absent)
+		n.reconcile(ctx, seen)
 		select {
 		case <-ctx.Done():
 			return
@@ -53,15 +57,16 @@ type change struct {
 
 // reconcile makes the changes of one round. A change that fails is tried again
 // in the next.
-func (n *Node) reconcile(ctx context.Context, absent map[string]time.Time) {
+func (n *Node) reconcile(ctx context.Context, seen sightings) {
 	members, servers := n.raft.Members(), n.servers()
-	track(absent, members, servers, time.Now())
-	dead := make(map[string]bool)
-	for id, since := range absent {
-		dead[id] = time.Since(since) >= n.config.DeadServerTimeout
-	}
+	seen.track(members, servers, time.Now())
 	n.warnOfStrangers(members, servers)
-	for _, c := range plan(members, servers, n.config.founders(), dead, lineageOf(n.machine.View())) {
+	p := planner{
+		expect: n.config.founders(), lineage: lineageOf(n.machine.View()),
+		dead:      longer(seen.absent, n.config.DeadServerTimeout),
+		returning: longer(seen.outside, rejoinAfter),
+	}
+	for _, c := range p.plan(members, servers) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -75,26 +80,64 @@ func (n *Node) reconcile(ctx context.Context, absent map[string]time.Time) {
 	}
 }
 
-// track notes since when each member has been missing in the pool.
-func track(absent map[string]time.Time, members []consensus.Member, servers []server, now time.Time) {
+// sightings tell since when something has been so, by server id.
+type sightings struct {
+	absent  map[string]time.Time // members that the pool does not see
+	outside map[string]time.Time // servers in the pool that are no members
+}
+
+// track brings the sightings up to date.
+func (s sightings) track(members []consensus.Member, servers []server, now time.Time) {
+	absent, outside := make(map[string]bool), make(map[string]bool)
 	for _, m := range members {
-		if _, alive := serverByID(servers, m.ID); alive {
-			delete(absent, m.ID)
-		} else if _, ok := absent[m.ID]; !ok {
-			absent[m.ID] = now
+		if _, alive := serverByID(servers, m.ID); !alive {
+			absent[m.ID] = true
 		}
 	}
-	for id := range absent {
-		if !isMember(members, id) {
-			delete(absent, id)
+	for _, v := range servers {
+		if !isMember(members, v.ID) {
+			outside[v.ID] = true
 		}
 	}
+	note(s.absent, absent, now)
+	note(s.outside, outside, now)
+}
+
+// note keeps the instants of what is still so and adds what is new.
+func note(since map[string]time.Time, current map[string]bool, now time.Time) {
+	for id := range since {
+		if !current[id] {
+			delete(since, id)
+		}
+	}
+	for id := range current {
+		if _, known := since[id]; !known {
+			since[id] = now
+		}
+	}
+}
+
+// longer tells what has been so for a time.
+func longer(since map[string]time.Time, d time.Duration) map[string]bool {
+	ids := make(map[string]bool)
+	for id, at := range since {
+		ids[id] = time.Since(at) >= d
+	}
+	return ids
+}
+
+// planner knows what a plan depends on beside members and servers.
+type planner struct {
+	expect          int             // servers
+	lineage         string          // of the cluster
+	dead, returning map[string]bool // members gone, and others seen, for long
 }
 
 // plan decides what to change.
 //
 //   - A server of the pool that is no member joins without a vote, unless its
-//     state is that of another cluster.
+//     state is that of another cluster. One with this cluster's state may just
+//     have been removed: it joins when it is still there after a while.
 //   - A member whose Raft address is another one now is moved.
 //   - A non-voter that is alive is promoted; whether it has caught up is asked
 //     when the change is made.
@@ -103,7 +146,7 @@ func track(absent map[string]time.Time, members []consensus.Member, servers []se
 //     when more than the expected servers remain: with fewer, a smaller cluster
 //     would not bear more failures than the present one.
 //   - Nothing is removed unless a majority of the remaining voters is alive.
-func plan(members []consensus.Member, servers []server, expect int, dead map[string]bool, lineage string) []change {
+func (p planner) plan(members []consensus.Member, servers []server) []change {
 	var changes []change
 	remaining := slices.Clone(members)
 	for _, m := range members {
@@ -112,9 +155,9 @@ func plan(members []consensus.Member, servers []server, expect int, dead map[str
 		case alive && s.Raft != m.Addr:
 			changes = append(changes, change{"move", m.ID, s.Raft, "it has another address"})
 		case alive:
-		case takenOver(m, servers, lineage):
+		case takenOver(m, servers, p.lineage):
 			why = "a new server has its address"
-		case dead[m.ID] && voters(remaining, m.ID) >= expect:
+		case p.dead[m.ID] && voters(remaining, m.ID) >= p.expect:
 			why = "it has been gone for too long"
 		}
 		if why != "" && quorate(remaining, servers, m.ID) {
@@ -125,7 +168,7 @@ func plan(members []consensus.Member, servers []server, expect int, dead map[str
 	for _, s := range servers {
 		i := slices.IndexFunc(members, func(m consensus.Member) bool { return m.ID == s.ID })
 		switch {
-		case i < 0 && joinable(s, lineage) && len(remaining) < maxMembers:
+		case i < 0 && joinable(s, p.lineage) && (s.Lineage == "" || p.returning[s.ID]) && len(remaining) < maxMembers:
 			changes = append(changes, change{"join", s.ID, s.Raft, "it is in the pool"})
 		case i >= 0 && !members[i].Voter && voters(remaining, "") < maxFounders:
 			changes = append(changes, change{"promote", s.ID, s.Raft, "it has caught up"})
@@ -242,12 +285,18 @@ func (n *Node) ChangeMembership(ctx context.Context, req *peerv1.ChangeMembershi
 		err = n.raft.Promote(ctx, req.GetPromote())
 	case req.GetRemove() != nil:
 		members, id := n.raft.Members(), req.GetRemove().GetId()
+		if isMember(members, id) && voters(members, id) == 0 {
+			return api.Errorf(api.ReasonMembershipRefused, "%s is the last voter; a cluster ends by stopping its servers", id)
+		}
 		if isMember(members, id) && !req.GetRemove().GetForce() && !quorate(members, n.servers(), id) {
 			return api.Errorf(api.ReasonMembershipRefused,
 				"without %s fewer than a majority of the voters would be alive; bring servers back first, or force it", id)
 		}
 		err = n.raft.Remove(ctx, id)
 	default:
+		if voters(n.raft.Members(), n.id) == 0 {
+			return api.Errorf(api.ReasonMembershipRefused, "there is no other voter to transfer the leadership to")
+		}
 		err = n.raft.Transfer(ctx, req.GetTransfer())
 	}
 	switch {

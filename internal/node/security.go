@@ -36,13 +36,13 @@ func loadTLS(c *Config) (tlsConfigs, error) {
 	var t tlsConfigs
 	var err error
 	if t.api, err = pki.ServerConfig(c.TLSCA, c.TLSCert, c.TLSKey, pki.RoleServer, pki.RoleOperator, pki.RoleInstance); err != nil {
-		return t, fmt.Errorf("read certificates: %w", err)
+		return t, fmt.Errorf("read certificates (tls-ca, tls-cert, tls-key, or the variables HOLDFAST_TLS_CA, _CERT, _KEY): %w", err)
 	}
 	if t.raft, err = pki.ServerConfig(c.TLSCA, c.TLSCert, c.TLSKey, pki.RoleServer); err != nil {
-		return t, fmt.Errorf("read certificates: %w", err)
+		return t, fmt.Errorf("read certificates (tls-ca, tls-cert, tls-key, or the variables HOLDFAST_TLS_CA, _CERT, _KEY): %w", err)
 	}
 	if t.client, err = pki.ClientConfig(c.TLSCA, c.TLSCert, c.TLSKey, pki.RoleServer); err != nil {
-		return t, fmt.Errorf("read certificates: %w", err)
+		return t, fmt.Errorf("read certificates (tls-ca, tls-cert, tls-key, or the variables HOLDFAST_TLS_CA, _CERT, _KEY): %w", err)
 	}
 	return t, nil
 }

@@ -38,6 +38,8 @@ func TestPlan(t *testing.T) {
 		dead    []string
 		want    []string
 	}{
+		{"one that was removed a moment ago does not join again", abc, []server{here("a"), here("b"), here("c"), here("d")}, 3, nil, nil},
+		{"one that stays does", abc, []server{here("a"), here("b"), here("c"), here("back")}, 3, nil, []string{"join back"}},
 		{"all is well", abc, []server{here("a"), here("b"), here("c")}, 3, nil, nil},
 		{"a new server joins", abc, []server{here("a"), here("b"), here("c"), fresh}, 3, nil, []string{"join d"}},
 		{"one of another cluster does not", abc, []server{here("a"), here("b"), here("c"), foreign}, 3, nil, nil},
@@ -64,8 +66,9 @@ func TestPlan(t *testing.T) {
 		for _, id := range test.dead {
 			dead[id] = true
 		}
+		p := planner{expect: test.expect, lineage: "l", dead: dead, returning: map[string]bool{"back": true}}
 		var got []string
-		for _, c := range plan(test.members, test.servers, test.expect, dead, "l") {
+		for _, c := range p.plan(test.members, test.servers) {
 			got = append(got, c.what+" "+c.id)
 		}
 		if diff := cmp.Diff(test.want, got); diff != "" {
@@ -74,14 +77,18 @@ func TestPlan(t *testing.T) {
 	}
 }
 
-func TestTrackForgetsWhoComesBack(t *testing.T) {
-	absent := make(map[string]time.Time)
+func TestSightingsForgetWhatHasPassed(t *testing.T) {
+	seen := sightings{absent: make(map[string]time.Time), outside: make(map[string]time.Time)}
 	now := time.Unix(1000, 0)
 	abc := []consensus.Member{member("a", true), member("b", true), member("c", true)}
-	track(absent, abc, []server{here("a")}, now)
-	track(absent, abc, []server{here("a"), here("b")}, now.Add(time.Minute))
-	track(absent, abc[:2], []server{here("a")}, now.Add(2*time.Minute))
-	if diff := cmp.Diff(map[string]time.Time{"b": now.Add(2 * time.Minute)}, absent); diff != "" {
+	seen.track(abc, []server{here("a"), here("d"), here("e")}, now)
+	seen.track(abc, []server{here("a"), here("b"), here("d")}, now.Add(time.Minute))
+	seen.track(abc[:2], []server{here("a"), here("c"), here("d"), here("e")}, now.Add(2*time.Minute))
+	want := sightings{
+		absent:  map[string]time.Time{"b": now.Add(2 * time.Minute)},
+		outside: map[string]time.Time{"c": now.Add(2 * time.Minute), "d": now, "e": now.Add(2 * time.Minute)},
+	}
+	if diff := cmp.Diff(want, seen, cmp.AllowUnexported(sightings{})); diff != "" {
 		t.Fatal(diff)
 	}
 }

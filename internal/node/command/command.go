@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/holdfast-dev/holdfast/internal/node"
 	"github.com/holdfast-dev/holdfast/internal/version"
@@ -25,6 +26,10 @@ const (
 	// from its cluster. Starting it again without a look does not help.
 	ExitFatal = 70
 )
+
+// bannerWait bounds how long the words for a throw-away server wait until it
+// answers.
+const bannerWait = 5 * time.Second
 
 const usage = `controlplane is a server of Holdfast.
 
@@ -58,7 +63,7 @@ func Main(ctx context.Context, args, environ []string, stdout, stderr io.Writer)
 	case errors.As(err, &config), errors.Is(err, errUsage):
 		_, _ = fmt.Fprintf(stderr, "controlplane: %v\nRun controlplane --help for every setting.\n", err)
 		return ExitUsage
-	case errors.As(err, &fatal), errors.Is(err, node.ErrRemoved):
+	case errors.As(err, &fatal), errors.Is(err, node.ErrRemoved), errors.Is(err, node.ErrDamaged):
 		_, _ = fmt.Fprintf(stderr, "controlplane: %v\n", err)
 		return ExitFatal
 	default:
@@ -99,7 +104,12 @@ func serve(ctx context.Context, args, environ []string, stdout, stderr io.Writer
 	config := settings.Config
 	server := node.New(config, logger(config, stderr))
 	if config.Dev {
-		server.OnStarted(func() { banner(stdout, server) })
+		server.OnStarted(func() {
+			ctx, cancel := context.WithTimeout(ctx, bannerWait)
+			defer cancel()
+			_ = server.WaitServing(ctx) // the log says why it does not serve yet
+			banner(stdout, server)
+		})
 	}
 	return server.Run(ctx) //nolint:wrapcheck // it says what it is about
 }
