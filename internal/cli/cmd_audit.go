@@ -201,9 +201,16 @@ func auditActor(r *holdfastv1.AuditRecord) string {
 	return actorText(r.GetActor())
 }
 
+// restoredText stands for the changes of a restore. It has none, as it replaces
+// everything, and it is the only write without any that is recorded.
+const restoredText = "restored a backup"
+
 // auditChanges names the changes of a record, the first ones if there are many.
 func auditChanges(r *holdfastv1.AuditRecord) string {
 	const shown = 3
+	if len(r.GetChanges()) == 0 {
+		return restoredText
+	}
 	var parts []string
 	for i, c := range r.GetChanges() {
 		if i == shown {
@@ -224,6 +231,9 @@ func (a *app) auditDiff(records []*holdfastv1.AuditRecord) error {
 		}
 		fmt.Fprintf(&b, "%s\n", a.out.bold(printable(fmt.Sprintf("revision %d, %s, by %s: %s", r.GetRevision(),
 			r.GetTime().AsTime().Local().Format("2006-01-02 15:04:05"), auditActor(r), cmp.Or(r.GetReason(), "no reason")))))
+		if len(r.GetChanges()) == 0 {
+			fmt.Fprintf(&b, "%s\n", restoredText)
+		}
 		for _, c := range r.GetChanges() {
 			fmt.Fprintf(&b, "%s\n", printable(keyText(c.GetKey())+" "+document.ChangeType(c.GetType()).String()))
 			var before, after []string

@@ -58,7 +58,7 @@ holdfast breaker hold payments open --method /shop.Payments/Refund --reason "ref
 		}
 		text := fmt.Sprintf("the breaker of %s is held %s", dependency+method, hold)
 		if s != nil {
-			text += " for " + s.String()
+			text += " on " + s.instances()
 		}
 		return a.setOverride(cmd.Context(), put{
 			spec:   &overrideSpec{Breaker: dependency, Hold: hold, Method: method, Scope: s},

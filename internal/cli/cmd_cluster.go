@@ -118,9 +118,12 @@ func (a *app) clusterStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.format == tableFormat {
+			switch {
+			case check && a.opt.quiet && a.opt.output == "":
+				// The exit code is the answer.
+			case a.format == tableFormat:
 				err = a.tellStatus(s, m)
-			} else {
+			default:
 				err = a.emit(statusViewOf(s))
 			}
 			if err != nil {
@@ -129,7 +132,7 @@ func (a *app) clusterStatus() *cobra.Command {
 			return a.health(s, m, check)
 		},
 	}
-	cmd.Flags().BoolVar(&check, "check", false, "exit with 1 when something is wrong: no leader, a dead server, a fenced one")
+	cmd.Flags().BoolVar(&check, "check", false, "exit with 1 when something is wrong: no leader, a dead server, a fenced one; with -q say only that")
 	return cmd
 }
 
@@ -217,6 +220,7 @@ func (a *app) tellStatus(s *holdfastv1.GetStatusResponse, m *holdfastv1.ListMemb
 func (a *app) clusterMembers() *cobra.Command {
 	return &cobra.Command{
 		Use: "members", Aliases: []string{"list", "ls"}, Short: "List the servers", Args: exactArgs(),
+		Long:    "List the servers. REPORTED is the revision that each of them told last; it may be 15 s old, so that\na leader can seem to be behind its followers.",
 		Example: "holdfast cluster members\nholdfast cluster members -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.connect(); err != nil {
@@ -225,6 +229,9 @@ func (a *app) clusterMembers() *cobra.Command {
 			res, err := a.members(cmd.Context())
 			if err != nil {
 				return err
+			}
+			if len(res.GetMembers()) == 0 {
+				a.warn("waiting for a cluster: the server has neither founded nor joined one yet; its log says what it waits for")
 			}
 			if a.format != tableFormat {
 				list := listView[memberView]{head: newHead("MemberList"), Revision: res.GetHeader().GetRevision(), Items: []memberView{}}
@@ -235,8 +242,11 @@ func (a *app) clusterMembers() *cobra.Command {
 				}
 				return a.emit(list)
 			}
+			if len(res.GetMembers()) == 0 {
+				return nil
+			}
 			t := table{}
-			t.row("ID", "ROLE", "ALIVE", "RAFT", "API", "VERSION", "REVISION")
+			t.row("ID", "ROLE", "ALIVE", "RAFT", "API", "VERSION", "REPORTED")
 			for _, m := range res.GetMembers() {
 				alive := "no"
 				if m.GetAlive() {

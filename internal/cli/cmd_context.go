@@ -123,6 +123,7 @@ func (a *app) contextSet() *cobra.Command {
 			}
 			if file.Current == args[0] {
 				verb += " and in use"
+				a.warnOverruled(args[0])
 			}
 			return a.say("context %s %s", args[0], verb)
 		},
@@ -130,6 +131,16 @@ func (a *app) contextSet() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&use, "use", false, "make it the current one")
 	return cmd
+}
+
+// warnOverruled warns where the environment wins over the current context.
+func (a *app) warnOverruled(current string) {
+	if a.io.Getenv("HOLDFAST_ADDR") != "" {
+		a.warn("HOLDFAST_ADDR is set and wins over the current context")
+	}
+	if env := a.io.Getenv("HOLDFAST_CONTEXT"); env != "" && env != current {
+		a.warn("HOLDFAST_CONTEXT is set to %s and wins over the current context", env)
+	}
 }
 
 func (a *app) contextUse() *cobra.Command {
@@ -148,9 +159,7 @@ func (a *app) contextUse() *cobra.Command {
 			if err := writeContexts(path, file); err != nil {
 				return err
 			}
-			if env := a.io.Getenv("HOLDFAST_ADDR"); env != "" {
-				a.warn("HOLDFAST_ADDR is set and wins over the current context")
-			}
+			a.warnOverruled(args[0])
 			return a.say("context %s in use", args[0])
 		},
 	}

@@ -87,7 +87,7 @@ func (a *app) setVariant(ctx context.Context, flag, variant string, scope *scope
 	}
 	text := fmt.Sprintf("%s is %s", flag, variant)
 	if scope != nil {
-		text += " for " + scope.String()
+		text += " on " + scope.instances()
 	}
 	return a.setOverride(ctx, put{
 		spec: &overrideSpec{Flag: flag, Variant: variant, Scope: scope}, others: others, flags: of, text: text,

@@ -147,7 +147,7 @@ func (a *app) setMode(ctx context.Context, mode, level string, scope *scopeSpec,
 	spec := &overrideSpec{Mode: mode, Level: level, Scope: scope}
 	text := fmt.Sprintf("%s is %s", mode, level)
 	if scope != nil {
-		text += " for " + scope.String()
+		text += " on " + scope.instances()
 	}
 	return a.setOverride(ctx, put{
 		spec: spec, others: others, flags: of, text: text,

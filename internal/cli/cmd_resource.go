@@ -63,15 +63,45 @@ func (a *app) listCommand(kind document.Kind) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.writeResources(kind, list, revision)
+			var active map[string][]override
+			if kind == document.Flag && a.format == tableFormat && len(list) > 0 {
+				if active, err = a.flagOverrides(cmd.Context()); err != nil {
+					return err
+				}
+			}
+			return a.writeResources(kind, list, active, revision)
 		},
 	}
 	lf.declare(cmd)
 	return cmd
 }
 
-// writeResources writes flags or policies.
-func (a *app) writeResources(kind document.Kind, list []*holdfastv1.Resource, revision uint64) error {
+// flagOverrides lists the overrides of each flag.
+func (a *app) flagOverrides(ctx context.Context) (map[string][]override, error) {
+	all, err := a.overrides(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]override{}
+	for _, o := range all {
+		if o.spec.Flag != "" {
+			out[o.spec.Flag] = append(out[o.spec.Flag], o)
+		}
+	}
+	return out, nil
+}
+
+// overrideCell sums the overrides of one flag up.
+func overrideCell(list []override) string {
+	var parts []string
+	for _, o := range list {
+		parts = append(parts, o.spec.Variant+" "+o.spec.Scope.String())
+	}
+	return dash(strings.Join(parts, "; "))
+}
+
+// writeResources writes flags, with the overrides of each, or policies.
+func (a *app) writeResources(kind document.Kind, list []*holdfastv1.Resource, active map[string][]override, revision uint64) error {
 	if a.format != tableFormat {
 		out := listView[resourceView]{head: newHead(listKind), Revision: revision, Items: []resourceView{}}
 		for _, r := range list {
@@ -85,12 +115,21 @@ func (a *app) writeResources(kind document.Kind, list []*holdfastv1.Resource, re
 	}
 	t := table{paint: a.headRow}
 	if kind == document.Flag {
-		t.row("NAME", "STATE", "DEFAULT", "VARIANTS", "TARGETING", "REVISION", "CHANGED", "BY")
+		t.paint = func(row, column int, text string) string {
+			if overridden := 5; row > 0 && column == overridden && t.rows[row][column] != "-" {
+				return a.out.red(text)
+			}
+			return a.headRow(row, column, text)
+		}
+		t.row("NAME", "STATE", "DEFAULT", "VARIANTS", "TARGETING", "OVERRIDE", "REVISION", "CHANGED", "BY")
 	} else {
 		t.row("NAME", "SETTINGS", "ENFORCEMENT", "REVISION", "CHANGED", "BY")
 	}
 	for _, r := range list {
 		cells := append([]string{r.GetKey().GetName()}, summary(kind, r.GetSpec())...)
+		if kind == document.Flag {
+			cells = append(cells, overrideCell(active[r.GetKey().GetName()]))
+		}
 		t.row(append(cells, fmt.Sprint(r.GetModRevision()), a.ago(r), actorText(r.GetActor()))...)
 	}
 	return t.write(a.io.Out)

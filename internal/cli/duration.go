@@ -83,6 +83,14 @@ func human(d time.Duration) string {
 	return "0s"
 }
 
+// humanLimit is human for a time that may be shorter than a second.
+func humanLimit(d time.Duration) string {
+	if 0 < d && d < time.Second {
+		return max(d.Truncate(time.Millisecond), time.Millisecond).String()
+	}
+	return human(d)
+}
+
 // humanRemaining is human rounded up, to the minute from five minutes on and to
 // the hour from a day on, so that what was just set for 30 minutes does not read
 // 29m59s.

@@ -38,6 +38,8 @@ type fake struct {
 	awaits  int
 	watches int
 	removed []*holdfastv1.RemoveMemberRequest
+	// alone leaves the list of members empty.
+	alone bool
 }
 
 // newFake starts a fake that has the storefront mode.
@@ -134,6 +136,9 @@ func (f *fake) Watch(req *holdfastv1.WatchRequest, stream grpc.ServerStreamingSe
 }
 
 func (f *fake) ListMembers(context.Context, *holdfastv1.ListMembersRequest) (*holdfastv1.ListMembersResponse, error) {
+	if f.alone {
+		return &holdfastv1.ListMembersResponse{Header: f.header()}, nil
+	}
 	return &holdfastv1.ListMembersResponse{Header: f.header(), Members: []*holdfastv1.Member{
 		{Id: "alpha1", RaftAddr: "10.0.0.1:7402", Role: holdfastv1.Role_ROLE_LEADER, Alive: true, Revision: 7},
 		{Id: "alpha2", RaftAddr: "10.0.0.2:7402", Role: holdfastv1.Role_ROLE_NON_VOTER, Alive: true, Revision: 7},

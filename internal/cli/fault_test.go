@@ -330,3 +330,24 @@ func TestMembership(t *testing.T) {
 	cmd("cluster", "status").want(t, exitOK, "Servers", "Warning: server s1 is fenced off: its root differs", "no leader is known", "server beta (10.0.0.3:7402) is not alive")
 	cmd("cluster", "status", "--check").want(t, exitError, "", "the cluster is not well")
 }
+
+func TestMembersOfAServerWithoutACluster(t *testing.T) {
+	f := newFake(t)
+	f.alone = true
+	got := run(inTime(t), t, terminal{}, "", nil, "cluster", "members", "--addr", f.addr)
+	got.want(t, exitOK, "", "waiting for a cluster: ")
+	if got.out != "" {
+		t.Errorf("stdout:\n%s", got.out)
+	}
+	got = run(inTime(t), t, terminal{}, "", nil, "cluster", "members", "--addr", f.addr, "-o", "json")
+	got.want(t, exitOK, `"items": []`, "waiting for a cluster: ")
+}
+
+func TestQuietCheckPrintsOnlyWhatIsWrong(t *testing.T) {
+	f := newFake(t)
+	got := run(inTime(t), t, terminal{}, "", nil, "cluster", "status", "--check", "-q", "--addr", f.addr)
+	got.want(t, exitError, "", "the cluster is not well", "server s1 is fenced off: its root differs")
+	if got.out != "" {
+		t.Errorf("stdout:\n%s", got.out)
+	}
+}

@@ -11,8 +11,8 @@ import (
 const (
 	// maxDepth is how deep a value in a file may be nested.
 	maxDepth = 64
-	// maxNodes is how many values one document may expand to; it stops YAML
-	// aliases that multiply.
+	// maxNodes is how many values the aliases of one YAML document may expand to;
+	// it stops aliases that multiply.
 	maxNodes = 1 << 20
 )
 

@@ -44,9 +44,10 @@ type problem struct {
 // String returns the problem as "file:line: text".
 func (p problem) String() string { return fmt.Sprintf("%s:%d: %s", p.file, p.line, p.text) }
 
-// documentKeys are the keys of a resource's document.
+// documentKeys are the keys of a resource's document. What is printed beside the
+// definition, its status and what is active, may come back and is ignored.
 func documentKeys() []string {
-	return []string{"apiVersion", "kind", "name", "namespace", "labels", "spec", "status"}
+	return []string{"apiVersion", "kind", "name", "namespace", "labels", "spec", "status", "active"}
 }
 
 // manifestReader collects the documents of files with everything that is wrong
@@ -101,6 +102,10 @@ func (r *manifestReader) document(file string, n *node) {
 		}
 		return
 	}
+	if why := foreign(n); why != "" {
+		r.bad(file, n, "this is not a Holdfast document: %s", why)
+		return
+	}
 	before := len(r.problems)
 	m := r.resource(file, n)
 	if len(r.problems) > before {
@@ -116,6 +121,28 @@ func (r *manifestReader) document(file string, n *node) {
 	}
 	r.seen[id] = m
 	r.manifests = append(r.manifests, m)
+}
+
+// foreign tells by what a mapping is recognized as the document of another
+// program, of which every single fault would only be noise; "" where it may be
+// one of ours, however faulty.
+func foreign(n *node) string {
+	kind, version := n.get("kind"), n.get("apiVersion")
+	if kind == nil && n.get("spec") == nil {
+		for _, f := range n.fields {
+			if didYouMean(f.key, []string{"kind", "spec"}) != "" {
+				return ""
+			}
+		}
+		return "it has neither kind nor spec"
+	}
+	if kind == nil || kind.kind != stringNode || version == nil || version.kind != stringNode || version.text == apiVersion {
+		return ""
+	}
+	if _, err := document.ParseKind(strings.ToLower(kind.text)); err == nil {
+		return ""
+	}
+	return fmt.Sprintf("its apiVersion is %q and its kind %q", version.text, kind.text)
 }
 
 // resource reads a document of a declared kind.

@@ -163,7 +163,7 @@ func yamlString(s string) *yaml.Node {
 	if out.Tag == "!!binary" { // not UTF-8; cannot come out of JSON
 		out.Tag, out.Value = "!!str", strings.ToValidUTF8(s, string(utf8.RuneError))
 	}
-	if oldYAML.MatchString(s) {
+	if s != "" && strings.IndexByte("yYnNoO+-0123456789", s[0]) >= 0 && oldYAML.MatchString(s) {
 		out.Style = yaml.DoubleQuotedStyle
 	}
 	return out

@@ -68,7 +68,7 @@ func TestYAMLFaultsNameTheLine(t *testing.T) {
 		{"null as key", "~: b\n", 1, "key must be a string"},
 		{"merge of a number", "a:\n  <<: 3\n", 2, "<< needs a mapping"},
 		{"syntax", "a: 1\nb: [\n", 2, "not YAML"},
-		{"alias bomb", bomb, 0, "expands to more than"},
+		{"alias bomb", bomb, 0, "expand to more than"},
 		{"deep", strings.Repeat("[", 70) + strings.Repeat("]", 70), 1, "nested deeper"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -133,7 +133,7 @@ func encode(w io.Writer, f format, v any, indent bool) error {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
-	if indent {
+	if indent && f != yamlFormat {
 		enc.SetIndent("", "  ")
 	}
 	if err := enc.Encode(v); err != nil {
@@ -158,12 +158,50 @@ func jsonToYAML(src []byte) ([]byte, error) {
 		return nil, fmt.Errorf("convert output to YAML: %w", err)
 	}
 	var buf bytes.Buffer
-	enc := yaml.NewEncoder(&buf)
-	enc.SetIndent(2)
-	if err := enc.Encode(nodes[0].yaml()); err != nil {
+	if err := writeYAML(&buf, nodes[0]); err != nil {
 		return nil, fmt.Errorf("convert output to YAML: %w", err)
 	}
 	return buf.Bytes(), nil
+}
+
+// yamlChunk is how many items of a list are encoded at once.
+const yamlChunk = 100
+
+// writeYAML writes a value as one YAML document. The library keeps all of a
+// document in memory several times over, so the lists in a mapping, which is
+// what grows with the cluster, are handed to it in parts.
+func writeYAML(buf *bytes.Buffer, n *node) error {
+	if n.kind != mapNode || len(n.fields) == 0 {
+		return encodeYAML(buf, n)
+	}
+	for _, f := range n.fields {
+		if f.value.kind != listNode || len(f.value.items) <= yamlChunk {
+			if err := encodeYAML(buf, &node{kind: mapNode, fields: []field{f}}); err != nil {
+				return err
+			}
+			continue
+		}
+		for i, items := 0, f.value.items; i < len(items); i += yamlChunk {
+			var part bytes.Buffer
+			chunk := &node{kind: listNode, items: items[i:min(i+yamlChunk, len(items))]}
+			if err := encodeYAML(&part, &node{kind: mapNode, fields: []field{{key: f.key, value: chunk}}}); err != nil {
+				return err
+			}
+			text := part.Bytes()
+			if i > 0 { // the key stands before the first part only
+				text = text[bytes.IndexByte(text, '\n')+1:]
+			}
+			buf.Write(text)
+		}
+	}
+	return nil
+}
+
+// encodeYAML has the library write a value.
+func encodeYAML(buf *bytes.Buffer, n *node) error {
+	enc := yaml.NewEncoder(buf)
+	enc.SetIndent(2)
+	return enc.Encode(n.yaml())
 }
 
 // definitionLines shows what people declare about a resource, as lines of YAML.

@@ -57,6 +57,21 @@ func (s *scopeSpec) String() string {
 	return cmp.Or(strings.Join(parts, " "), "everywhere")
 }
 
+// instances names the instances of the scope in a sentence.
+func (s *scopeSpec) instances() string {
+	which := "the instances"
+	switch {
+	case s.Percent != nil:
+		which = fmt.Sprintf("%g%% of the instances", *s.Percent)
+	case s.Selector == "":
+		which = "all instances"
+	}
+	if s.Selector != "" {
+		which += " where " + s.Selector
+	}
+	return which
+}
+
 // key is the scope in a form in which equal scopes are equal strings; "" means
 // everywhere.
 func (s *scopeSpec) key() string {

@@ -173,7 +173,7 @@ func (r *remote) call(ctx context.Context, f func(ctx context.Context, conn *grp
 		}
 		if !told {
 			told = true
-			r.notice("%s; trying again for up to %s", briefly(sum.err), human(r.limit()))
+			r.notice("%s; trying again for up to %s", briefly(sum.err), humanLimit(r.limit()))
 		}
 		if !sleep(ctx, pause/2+mathrand.N(pause/2)) {
 			if errors.Is(ctx.Err(), context.Canceled) {

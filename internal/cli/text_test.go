@@ -54,6 +54,11 @@ func TestHuman(t *testing.T) {
 	if got := humanRemaining(0); got != "due" {
 		t.Errorf("nothing left: %s", got)
 	}
+	for d, want := range map[time.Duration]string{300 * time.Millisecond: "300ms", time.Microsecond: "1ms", 2 * time.Second: "2s", 0: "0s"} {
+		if got := humanLimit(d); got != want {
+			t.Errorf("limit %v: %s, want %s", d, got, want)
+		}
+	}
 	if got := humanCount(1234567); got != "1,234,567" {
 		t.Errorf("count: %s", got)
 	}

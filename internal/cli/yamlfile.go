@@ -119,7 +119,11 @@ func unmarshalYAML(src []byte, into *yaml.Node) (err error) {
 
 // yamlReader converts the library's tree.
 type yamlReader struct {
-	before, nodes int
+	before int
+	// aliases is how many aliases lead to the value at hand, and nodes how many
+	// values were reached through any. Others are not counted: they are as many as
+	// the file, whose size is bounded, spells out.
+	aliases, nodes int
 }
 
 func (r *yamlReader) fault(y *yaml.Node, format string, args ...any) *lineError {
@@ -127,16 +131,20 @@ func (r *yamlReader) fault(y *yaml.Node, format string, args ...any) *lineError 
 }
 
 func (r *yamlReader) value(y *yaml.Node, depth int) (*node, *lineError) {
-	r.nodes++
+	if r.aliases > 0 {
+		r.nodes++
+	}
 	switch {
 	case depth > maxDepth:
 		return nil, r.fault(y, "nested deeper than %d levels", maxDepth)
 	case r.nodes > maxNodes:
-		return nil, r.fault(y, "the document expands to more than %d values", maxNodes)
+		return nil, r.fault(y, "the aliases of the document expand to more than %d values", maxNodes)
 	}
 	n := &node{line: y.Line + r.before}
 	switch y.Kind {
 	case yaml.AliasNode:
+		r.aliases++
+		defer func() { r.aliases-- }()
 		return r.value(y.Alias, depth+1)
 	case yaml.SequenceNode:
 		n.kind = listNode

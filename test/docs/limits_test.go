@@ -41,6 +41,8 @@ func notLimits() map[string]string {
 		"internal/node.minGrowth":             "how often the memory is collected",
 		"internal/node.maxReadyLag":           "a condition of readiness, in docs/operations.md",
 		"internal/node.maxTickBytes":          "tells a Tick from other commands",
+		"internal/state.maxItems":             "the width of a tree",
+		"internal/state.maxKids":              "the width of a tree",
 		"internal/state.maxRecord":            "what a snapshot can hold",
 		"internal/state.maxTime":              "what a snapshot can hold",
 	}
