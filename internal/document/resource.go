@@ -46,13 +46,17 @@ type Resource struct {
 	Reason string
 }
 
-// resourceOverhead is what a resource counts besides its texts: its struct, its
-// leaves in the indexes, and the framing of its record in a snapshot.
-const resourceOverhead = 256
+// What a resource and a label count besides their texts: their structs, leaves in
+// the indexes, and the framing of their record in a snapshot.
+const (
+	resourceOverhead = 256
+	labelOverhead    = 40
+)
 
-// Size returns the bytes that the resource counts against limits.
+// Size returns the bytes that the resource counts against limits: about what it
+// takes in memory, and no less than its record in a snapshot.
 func (r *Resource) Size() int {
-	n := resourceOverhead + len(r.Name) + len(r.Spec) + len(r.Actor) + len(r.Reason)
+	n := resourceOverhead + len(r.Name) + len(r.Spec) + len(r.Actor) + len(r.Reason) + len(r.Labels)*labelOverhead
 	for _, l := range r.Labels {
 		n += len(l.Key) + len(l.Value)
 	}

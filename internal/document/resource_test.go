@@ -97,8 +97,8 @@ func TestSizeCountsEveryText(t *testing.T) {
 	r.Labels = append(r.Labels, Label{"3", "4"})
 	r.Actor += "5"
 	r.Reason += "6"
-	if got, want := r.Size()-before, 6; got != want {
-		t.Errorf("six more bytes count %d", got)
+	if got := r.Size() - before; got != 6+labelOverhead {
+		t.Errorf("six more bytes and a label count %d", got)
 	}
 }
 
@@ -139,7 +139,7 @@ func TestFromProtoRefuses(t *testing.T) {
 		{"negative kind", func(p *holdfastv1.Resource) { p.Key.Kind = -255 }, "read resource: unknown kind -255"},
 		{"no name", func(p *holdfastv1.Resource) { p.Key.Name = "" }, "read resource: name is empty"},
 		{"long name", func(p *holdfastv1.Resource) { p.Key.Name = strings.Repeat("n", 254) }, "read resource: name has 254 bytes; at most 253 are allowed"},
-		{"unprintable name", func(p *holdfastv1.Resource) { p.Key.Name = "a\nb" }, "read resource: name holds the unprintable character U+000A at byte 1"},
+		{"control character", func(p *holdfastv1.Resource) { p.Key.Name = "a\nb" }, "read resource: name holds the control character U+000A at byte 1"},
 		{"bad namespace", func(p *holdfastv1.Resource) { p.Key.Namespace = "\xff" }, "read resource: namespace: name is not valid UTF-8"},
 		{"fine time", func(p *holdfastv1.Resource) { p.EndTime.Nanos = 1 }, "read end_time of override/mode-storefront: 1 ns are not whole milliseconds"},
 	} {
@@ -159,6 +159,31 @@ func TestFromProtoRefuses(t *testing.T) {
 	if _, _, err := FromProto(nil); err == nil {
 		t.Error("accepted nothing at all")
 	}
+}
+
+// TestNamesOfOtherVersions reads names that this version of Unicode cannot print.
+// Another version may, and what it has accepted must be readable here.
+func TestNamesOfOtherVersions(t *testing.T) {
+	for _, name := range []string{"a\u00a0b", "zero\u200bwidth", "\ue000private", "\U0003fffd"} {
+		if CheckName(name) == nil {
+			t.Errorf("CheckName accepts %q", name)
+		}
+		p := example().Proto(name)
+		p.Key.Name = name
+		if namespace, r, err := FromProto(p); err != nil || namespace != name || r.Name != name {
+			t.Errorf("FromProto of %q: %v", name, err)
+		}
+		dead := Tombstone{Key: Key{Flag, name}, Revision: 1}
+		if _, got, err := TombstoneFromProto(dead.Proto(name)); err != nil || got != dead {
+			t.Errorf("TombstoneFromProto of %q: %v", name, err)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.String().Draw(t, "name")
+		if CheckName(name) == nil && CheckStored(name) != nil {
+			t.Fatalf("%q may be used and cannot be kept: %v", name, CheckStored(name))
+		}
+	})
 }
 
 func TestEmptyNamespaceIsTheDefaultOne(t *testing.T) {

@@ -1,7 +1,6 @@
 package document
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"iter"
 	"math/bits"
@@ -60,56 +59,72 @@ func Build(all iter.Seq2[Key, [32]byte]) Tree {
 		path := pathOf(k)
 		leaves = append(leaves, slot{hash: leafHash(&path, &h), path: &path})
 	}
-	slices.SortStableFunc(leaves, func(a, b slot) int { return bytes.Compare(a.path[:], b.path[:]) })
-	last := leaves[:0]
-	for i, leaf := range leaves {
-		if i+1 == len(leaves) || *leaves[i+1].path != *leaf.path {
-			last = append(last, leaf)
-		}
-	}
-	return Tree{root: build(last, 0), n: len(last)}
+	var t Tree
+	t.root = t.build(leaves, make([]slot, len(leaves)), 0)
+	return t
 }
 
-// build returns the slot of leaves that are sorted and have the first level
-// nibbles in common.
-func build(leaves []slot, level int) slot {
-	switch len(leaves) {
-	case 0:
+// build returns the slot of leaves that have the first level nibbles in common,
+// and counts them. It puts them in order by the nibble at level; spare is as
+// long as leaves, and both are used up.
+func (t *Tree) build(leaves, spare []slot, level int) slot {
+	switch {
+	case len(leaves) == 0:
 		return slot{}
-	case 1:
-		return leaves[0]
+	case samePath(leaves):
+		t.n++
+		return leaves[len(leaves)-1]
 	}
-	b := &branch{}
-	for len(leaves) > 0 {
-		nibble := nibbleAt(leaves[0].path, level)
-		n := 1
-		for n < len(leaves) && nibbleAt(leaves[n].path, level) == nibble {
-			n++
+	var end [16]int // of the leaves with a nibble
+	for i := range leaves {
+		end[nibbleAt(leaves[i].path, level)]++
+	}
+	for i := 1; i < len(end); i++ {
+		end[i] += end[i-1]
+	}
+	at := end
+	for _, leaf := range slices.Backward(leaves) { // so that equal keys stay in order
+		n := nibbleAt(leaf.path, level)
+		at[n]--
+		spare[at[n]] = leaf
+	}
+	var b branch
+	for n, to := range end {
+		if at[n] < to {
+			b.bitmap |= 1 << n
 		}
-		b.bitmap |= 1 << nibble
-		b.slots = append(b.slots, build(leaves[:n], level+1))
-		leaves = leaves[n:]
+	}
+	b.slots = make([]slot, 0, bits.OnesCount16(b.bitmap))
+	for n, to := range end {
+		if from := at[n]; from < to {
+			b.slots = append(b.slots, t.build(spare[from:to], leaves[from:to], level+1))
+		}
 	}
 	return b.slot()
 }
 
-func (t Tree) put(path, h [32]byte) Tree {
-	leaf := slot{hash: leafHash(&path, &h)}
-	if old := t.find(&path); old == nil {
-		t.n++
-		leaf.path = new(path) // a copy, so that a path only looked for stays on the stack
-	} else {
-		if old.hash == leaf.hash {
-			return t
+// samePath tells whether all leaves are of one key.
+func samePath(leaves []slot) bool {
+	for i := 1; i < len(leaves); i++ {
+		if *leaves[i].path != *leaves[0].path {
+			return false
 		}
-		leaf.path = old.path
 	}
-	t.root = t.root.put(leaf, 0)
+	return true
+}
+
+func (t Tree) put(path, h [32]byte) Tree {
+	hash := leafHash(&path, &h)
+	next, added := t.root.put(&path, &hash, 0)
+	t.root = next
+	if added {
+		t.n++
+	}
 	return t
 }
 
 func (t Tree) without(path [32]byte) Tree {
-	if t.find(&path) == nil {
+	if !t.has(&path) {
 		return t
 	}
 	t.root = t.root.without(&path, 0)
@@ -117,37 +132,42 @@ func (t Tree) without(path [32]byte) Tree {
 	return t
 }
 
-// find returns the leaf of path, or nil.
-func (t *Tree) find(path *[32]byte) *slot {
+// has tells whether there is a leaf of path.
+func (t *Tree) has(path *[32]byte) bool {
 	s := &t.root
 	for level := 0; s.branch != nil; level++ {
 		i, ok := s.branch.index(nibbleAt(path, level))
 		if !ok {
-			return nil
+			return false
 		}
 		s = &s.branch.slots[i]
 	}
-	if s.path == nil || *s.path != *path {
-		return nil
-	}
-	return s
+	return s.path != nil && *s.path == *path
 }
 
-// put returns s, which stands at level, with leaf below it.
-func (s slot) put(leaf slot, level int) slot {
-	switch {
-	case s.branch != nil:
-		nibble := nibbleAt(leaf.path, level)
-		i, ok := s.branch.index(nibble)
-		if !ok {
-			return s.branch.inserted(i, nibble, leaf).slot()
+// put returns s, which stands at level, with a leaf below it, and whether there
+// was none of its path. It returns s itself if that holds the leaf already.
+func (s slot) put(path, hash *[32]byte, level int) (next slot, added bool) {
+	if s.branch == nil {
+		if s.path != nil && *s.path == *path {
+			return slot{hash: *hash, path: s.path}, false
 		}
-		return s.branch.replaced(i, s.branch.slots[i].put(leaf, level+1)).slot()
-	case s.path == nil || *s.path == *leaf.path:
-		return leaf
-	default:
-		return fork(s, leaf, level)
+		leaf := slot{hash: *hash, path: new(*path)} // a copy, so that paths that are there stay on the stack
+		if s.path == nil {
+			return leaf, true
+		}
+		return fork(s, leaf, level), true
 	}
+	nibble := nibbleAt(path, level)
+	i, ok := s.branch.index(nibble)
+	if !ok {
+		return s.branch.inserted(i, nibble, slot{hash: *hash, path: new(*path)}).slot(), true
+	}
+	child, added := s.branch.slots[i].put(path, hash, level+1)
+	if child.hash == s.branch.slots[i].hash {
+		return s, false
+	}
+	return s.branch.replaced(i, child).slot(), added
 }
 
 // fork returns a branch at level with two leaves below it. It ends because their

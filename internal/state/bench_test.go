@@ -31,7 +31,8 @@ func filled(b failer, n int) *harness {
 func putEntry(b failer, h *harness, name string, i int) Entry {
 	h.index++
 	h.ids++
-	cmd := transaction(requestOf(h.ids), put("default", document.Flag, name, fmt.Sprintf(`{"n":%d,"pad":"%0180d"}`, i, i)))
+	// Another definition each time, or nothing would change.
+	cmd := transaction(requestOf(h.ids), put("default", document.Flag, name, fmt.Sprintf(`{"n":%d,"pad":"%0180d"}`, h.ids, i)))
 	cmd.TimeMs = h.now + int64(i)/10
 	return Entry{Index: h.index, Term: 1, Data: marshal(b, cmd)}
 }

@@ -1,10 +1,7 @@
 package state
 
 import (
-	"encoding/binary"
 	"slices"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
@@ -14,111 +11,42 @@ import (
 // override from then on is still a timestamp.
 const maxTime = 253_402_300_799_999 - 400*24*3_600_000 // 9999-12-31 less 400 days
 
-// draft is a view in the making, one per batch. What it has not opened is that
-// of the view it began from.
+// draft is a view in the making, one per batch. What the edit does not own is
+// shared with the view it began from.
 type draft struct {
 	View
+	edit     *edit
 	requests map[requestID]*kept
-	spaces   map[string]*space
-	opened   []*space // those of spaces, in the order of their opening
-	endsTxn  *iradix.Txn[place]
-	gravesTx *iradix.Txn[place]
-	buried   int // tombstones
-	created  int // namespaces opened that are new
-}
-
-// space is a namespace in the making.
-type space struct {
-	name               string
-	byKey, byRevision  *iradix.Txn[*document.Resource]
-	dead               *iradix.Txn[document.Tombstone]
-	tree               document.Tree
-	modRevision, floor uint64
 }
 
 func newDraft(v *View, requests map[requestID]*kept) *draft {
-	d := &draft{requests: requests}
-	d.begin(v)
-	return d
+	return &draft{View: *v, edit: new(edit), requests: requests}
 }
 
-// begin makes the draft one that changes v.
-func (d *draft) begin(v *View) {
-	d.View = *v
-	d.spaces, d.opened, d.created = make(map[string]*space), nil, 0
-	d.endsTxn, d.gravesTx, d.buried = v.ends.Txn(), v.graves.Txn(), v.graves.Len()
-}
-
-// seal returns the draft as a view. The draft goes on from it.
+// seal returns the draft as a view, which stays as it is. The draft goes on from
+// it.
 func (d *draft) seal() *View {
 	v := d.View
-	if len(d.opened) > 0 {
-		all := v.namespaces.Txn()
-		for _, s := range d.opened {
-			all.Insert([]byte(s.name), s.seal())
-		}
-		v.namespaces = all.Commit()
-	}
-	v.ends, v.graves = d.endsTxn.Commit(), d.gravesTx.Commit()
-	d.begin(&v)
+	d.edit = new(edit)
 	return &v
 }
 
-func (s *space) seal() *content {
-	return &content{
-		name:        s.name,
-		byKey:       s.byKey.Commit(),
-		byRevision:  s.byRevision.Commit(),
-		dead:        s.dead.Commit(),
-		tree:        s.tree,
-		modRevision: s.modRevision,
-		floor:       s.floor,
-	}
-}
-
 // open returns a namespace to change, a new one if there is none of the name.
-func (d *draft) open(name string) *space {
-	if s, ok := d.spaces[name]; ok {
-		return s
+func (d *draft) open(name string) *content {
+	c, ok := d.namespaces.get(spaceName(name))
+	switch {
+	case !ok:
+		c = &content{owner: d.edit, name: name}
+	case c.owner == d.edit:
+		return c
+	default:
+		mine := *c
+		mine.owner = d.edit
+		c = &mine
 	}
-	c, ok := d.namespaces.Get([]byte(name))
-	if !ok {
-		c = newContent(name)
-		d.created++
-	}
-	s := &space{
-		name:        name,
-		byKey:       c.byKey.Txn(),
-		byRevision:  c.byRevision.Txn(),
-		dead:        c.dead.Txn(),
-		tree:        c.tree,
-		modRevision: c.modRevision,
-		floor:       c.floor,
-	}
-	d.spaces[name] = s
-	d.opened = append(d.opened, s)
-	return s
+	d.namespaces.put(d.edit, spaceName(name), c)
+	return c
 }
-
-// lookup returns a resource as the draft has it, or nil.
-func (d *draft) lookup(p place) *document.Resource {
-	s, ok := d.spaces[p.namespace]
-	if !ok {
-		return d.View.lookup(p)
-	}
-	var space [64]byte
-	r, _ := s.byKey.Get(appendKey(space[:0], p.Key))
-	return r
-}
-
-// has tells whether a namespace exists in the draft.
-func (d *draft) has(namespace string) bool {
-	_, ok := d.spaces[namespace]
-	return ok || d.View.has(namespace)
-}
-
-// size returns the number of namespaces.
-func (d *draft) size() int { return d.namespaces.Len() + d.created }
 
 // apply applies one command: time, then the retry, then what the command says.
 func (d *draft) apply(e *Entry, cmd *storagev1.Command) Result {
@@ -180,11 +108,12 @@ func (d *draft) execute(cmd *storagev1.Command) (Outcome, []string) {
 	var touched []string
 	switch body := cmd.Body.(type) {
 	case *storagev1.Command_Transaction:
-		changes, rejection = plan(d, d.author(cmd), body.Transaction)
+		changes, rejection = d.plan(d.author(cmd), body.Transaction)
 		if rejection == nil {
 			touched = d.commit(d.author(cmd), cmd.GetRequestId(), changes)
 		}
 	case *storagev1.Command_Tick:
+		d.dropResting()
 	case *storagev1.Command_Expire:
 		touched = d.expire()
 	case *storagev1.Command_RestoreBegin:
@@ -194,7 +123,7 @@ func (d *draft) execute(cmd *storagev1.Command) (Outcome, []string) {
 	case *storagev1.Command_RestoreCommit:
 		touched, rejection = d.restoreCommit(cmd, body.RestoreCommit)
 	case *storagev1.Command_RestoreAbort:
-		rejection = d.restoreAbort(body.RestoreAbort)
+		d.restoreAbort(body.RestoreAbort)
 	case *storagev1.Command_NewEpoch:
 		rejection = d.newEpoch(body.NewEpoch)
 	}
@@ -226,13 +155,12 @@ func (d *draft) newEpoch(body *storagev1.NewEpoch) *Rejection {
 // expire removes the overrides that have ended.
 func (d *draft) expire() []string {
 	var changes []Change
-	it := d.endsTxn.Root().Iterator()
-	for k, p, ok := it.Next(); ok; k, p, ok = it.Next() {
-		if int64(binary.BigEndian.Uint64(k)) > d.now { //nolint:gosec // ends are positive
+	for end := range d.ends.all() {
+		if int64(end.at) > d.now { //nolint:gosec // ends are positive
 			break
 		}
 		changes = append(changes, Change{
-			Namespace: p.namespace, Key: p.Key, Type: document.Ended, Before: d.lookup(p),
+			Namespace: end.namespace, Key: end.Key, Type: document.Ended, Before: d.lookup(end.place),
 		})
 	}
 	by := author{revision: d.revision + 1, now: d.now, actor: "holdfast", verified: true, reason: "ended"}
@@ -242,36 +170,38 @@ func (d *draft) expire() []string {
 // commit makes the changes, which were planned on this draft, at one revision.
 // It cannot fail. Without a change it has no effect.
 func (d *draft) commit(by author, requestID []byte, changes []Change) []string {
+	n := 0
+	for i := range changes {
+		if changes[i].changes() {
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
 	record := AuditRecord{
 		Revision: by.revision, Time: by.now, Actor: by.actor, ActorVerified: by.verified,
-		Reason: by.reason, RequestID: requestID,
+		Reason: by.reason, RequestID: requestID, Changes: make([]AuditChange, 0, n),
 	}
-	var hashes [][32]byte
-	var touched []string
+	hashes, touched := make([][32]byte, 0, n), make([]string, 0, n)
 	for i := range changes {
 		c := &changes[i]
-		var after []byte
-		var hash [32]byte
-		switch c.Type {
-		case document.Created, document.Updated:
-			hash, after = d.put(c), c.After.Spec
-		case document.Deleted, document.Ended:
-			d.remove(c, by.revision)
-		default:
+		if !c.changes() {
 			continue
 		}
-		var before []byte
+		done := AuditChange{Namespace: c.Namespace, Key: c.Key, Type: c.Type}
 		if c.Before != nil {
-			before = c.Before.Spec
+			done.Before = c.Before.Spec
 		}
-		record.Changes = append(record.Changes, AuditChange{
-			Namespace: c.Namespace, Key: c.Key, Type: c.Type, Before: before, After: after,
-		})
+		var hash [32]byte
+		if c.After != nil {
+			hash, done.After = d.put(c), c.After.Spec
+		} else {
+			d.remove(c, by.revision)
+		}
+		record.Changes = append(record.Changes, done)
 		hashes = append(hashes, hash)
 		touched = append(touched, c.Namespace)
-	}
-	if len(record.Changes) == 0 {
-		return nil
 	}
 	d.revision = by.revision
 	d.forgetTombstones()
@@ -283,21 +213,19 @@ func (d *draft) commit(by author, requestID []byte, changes []Change) []string {
 // put stores a resource and returns its hash.
 func (d *draft) put(c *Change) [32]byte {
 	s, p := d.open(c.Namespace), place{c.Namespace, c.Key}
-	k := revisionKey(c.After.ModRevision, c.Key)
 	if c.Before != nil {
 		d.unlink(s, p, c.Before)
-	} else if t, ok := s.dead.Delete(k[revisionSize:]); ok {
-		s.byRevision.Delete(revisionKey(t.Revision, c.Key))
-		d.gravesTx.Delete(orderKey(t.Revision, p))
-		d.buried--
+	} else if t, ok := s.dead.delete(d.edit, c.Key); ok {
+		s.byRevision.delete(d.edit, revised{t.Revision, c.Key})
+		d.graves.delete(d.edit, queued{t.Revision, p})
 	}
-	s.byRevision.Insert(k, c.After)
-	s.byKey.Insert(k[revisionSize:], c.After)
+	s.byRevision.put(d.edit, revised{c.After.ModRevision, c.Key}, c.After)
+	s.byKey.put(d.edit, c.Key, c.After)
 	hash := c.After.Hash()
-	s.tree = s.tree.Put(c.Key, hash)
+	s.merkle = s.merkle.Put(c.Key, hash)
 	s.modRevision = c.After.ModRevision
 	if c.After.End != 0 {
-		d.endsTxn.Insert(orderKey(uint64(c.After.End), p), p) //nolint:gosec // ends are positive
+		d.ends.put(d.edit, endOf(c.After, p), struct{}{})
 	}
 	u := d.share(c.Kind)
 	u.count++
@@ -309,38 +237,45 @@ func (d *draft) put(c *Change) [32]byte {
 func (d *draft) remove(c *Change, revision uint64) {
 	s, p := d.open(c.Namespace), place{c.Namespace, c.Key}
 	d.unlink(s, p, c.Before)
-	k := revisionKey(revision, c.Key)
-	s.byKey.Delete(k[revisionSize:])
-	s.byRevision.Insert(k, nil)
-	s.dead.Insert(k[revisionSize:], document.Tombstone{Key: c.Key, Revision: revision, Ended: c.Type == document.Ended})
-	s.tree = s.tree.Delete(c.Key)
+	s.byKey.delete(d.edit, c.Key)
+	s.merkle = s.merkle.Delete(c.Key)
+	d.bury(s, document.Tombstone{Key: c.Key, Revision: revision, Ended: c.Type == document.Ended})
 	s.modRevision = revision
-	d.gravesTx.Insert(orderKey(revision, p), p)
-	d.buried++
 }
 
-// unlink takes a resource out of everything but byKey and the tree.
-func (d *draft) unlink(s *space, p place, r *document.Resource) {
-	s.byRevision.Delete(revisionKey(r.ModRevision, r.Key))
+// bury stores a tombstone.
+func (d *draft) bury(s *content, t document.Tombstone) {
+	s.byRevision.put(d.edit, revised{t.Revision, t.Key}, nil)
+	s.dead.put(d.edit, t.Key, t)
+	d.graves.put(d.edit, queued{t.Revision, place{s.name, t.Key}}, struct{}{})
+}
+
+// unlink takes a resource out of everything but byKey and the Merkle tree.
+func (d *draft) unlink(s *content, p place, r *document.Resource) {
+	s.byRevision.delete(d.edit, revised{r.ModRevision, r.Key})
 	if r.End != 0 {
-		d.endsTxn.Delete(orderKey(uint64(r.End), p)) //nolint:gosec // ends are positive
+		d.ends.delete(d.edit, endOf(r, p))
 	}
 	u := d.share(r.Kind)
 	u.count--
 	u.bytes -= r.Size()
 }
 
+// endOf returns the place of an override in the queue of ends.
+func endOf(r *document.Resource, p place) queued {
+	return queued{uint64(r.End), p} //nolint:gosec // ends are positive
+}
+
 // forgetTombstones drops the oldest tombstones over the limit. Cursors from
 // before them need a snapshot from now on.
 func (d *draft) forgetTombstones() {
-	for ; d.buried > d.limits.Tombstones; d.buried-- {
-		k, p, _ := d.gravesTx.Root().Minimum()
-		revision := binary.BigEndian.Uint64(k)
-		s, rk := d.open(p.namespace), revisionKey(revision, p.Key)
-		s.dead.Delete(rk[revisionSize:])
-		s.byRevision.Delete(rk)
-		s.floor = revision
-		d.gravesTx.Delete(k)
+	for d.graves.len() > d.limits.Tombstones {
+		oldest, _, _ := d.graves.min()
+		s := d.open(oldest.namespace)
+		s.dead.delete(d.edit, oldest.Key)
+		s.byRevision.delete(d.edit, revised{oldest.at, oldest.Key})
+		s.floor = oldest.at
+		d.graves.delete(d.edit, oldest)
 	}
 }
 

@@ -19,7 +19,7 @@ func tiny() Limits {
 		Namespaces: 3, Declared: 6, DeclaredBytes: 1_900, Overrides: 3, OverrideBytes: 900,
 		Command: 4 << 10, Steps: 4, TTL: time.Hour,
 		AuditBytes: 1_500, AuditRecordBytes: 420,
-		Outcomes: 8, OutcomeBytes: 2_000, OutcomeAge: 20 * time.Second,
+		Outcomes: 8, OutcomeBytes: 3_200, OutcomeAge: 20 * time.Second,
 		Tombstones: 2, BackupBytes: 1 << 20, ChunkBytes: 256 << 10, RestoreIdle: 2 * time.Minute,
 	}
 }

@@ -32,8 +32,8 @@ type Limits struct {
 	// Tombstones is how many deletions are remembered for deltas.
 	Tombstones int
 	// BackupBytes is the largest backup that can be restored, ChunkBytes the
-	// longest piece of it, and RestoreIdle how long a restore may rest before
-	// another one may take its place.
+	// longest piece of it, and RestoreIdle how long a restore may rest before it
+	// gives way to another one, or is dropped by a tick.
 	BackupBytes uint64
 	ChunkBytes  int
 	RestoreIdle time.Duration

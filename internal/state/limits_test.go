@@ -56,6 +56,148 @@ func TestLimitsRefuse(t *testing.T) {
 	}
 }
 
+// TestExactlyAtTheLimit reaches each limit, which is allowed, and goes beyond it by
+// the least there is, which is not.
+func TestExactlyAtTheLimit(t *testing.T) {
+	limits := tiny()
+	fitting := func(kind document.Kind, bytes int) *storagev1.Step {
+		empty := &document.Resource{Key: document.Key{Kind: kind, Name: "x"}, Actor: "ann", Reason: "because"}
+		return put("a", kind, "x", strings.Repeat("s", bytes-empty.Size()))
+	}
+	lasting := func(ms int64) *storagev1.Step {
+		s := put("a", document.Override, "x", "1")
+		s.TtlMs = ms
+		return s
+	}
+	deletions := func(n int) (steps []*storagev1.Step) {
+		for i := range n {
+			steps = append(steps, del("a", document.Flag, fmt.Sprint(i)))
+		}
+		return steps
+	}
+	begin := func(size uint64) *storagev1.Command {
+		cmd := restoring(1, []byte("x"), 1, 1)[0]
+		cmd.GetRestoreBegin().SizeBytes = size
+		return cmd
+	}
+	write := func(steps ...*storagev1.Step) *storagev1.Command { return transaction(requestOf(1), steps...) }
+	long := func(bytes int) *storagev1.Command {
+		cmd := write(put("a", document.Flag, "x", "1"))
+		cmd.Version, cmd.TimeMs, cmd.Reason = Version, 1_000_000, strings.Repeat("r", 1_000)
+		cmd.Reason = strings.Repeat("r", 1_000+bytes-proto.Size(cmd))
+		return cmd
+	}
+	// Bytes of the state would come in the way of a long command.
+	wide := limits
+	wide.DeclaredBytes = 1 << 20
+
+	for name, c := range map[string]struct {
+		limits Limits
+		most   *storagev1.Command
+		beyond *storagev1.Command
+		want   string
+	}{
+		"steps":              {limits, write(deletions(limits.Steps)...), write(deletions(limits.Steps + 1)...), ReasonCommandTooLarge},
+		"command":            {wide, long(limits.Command), long(limits.Command + 1), ReasonCommandTooLarge},
+		"bytes":              {limits, write(fitting(document.Mode, limits.DeclaredBytes)), write(fitting(document.Mode, limits.DeclaredBytes+1)), ReasonStateFull},
+		"bytes of overrides": {limits, write(fitting(document.Override, limits.OverrideBytes)), write(fitting(document.Override, limits.OverrideBytes+1)), ReasonStateFull},
+		"time to live":       {limits, write(lasting(limits.TTL.Milliseconds())), write(lasting(limits.TTL.Milliseconds() + 1)), ReasonInvalidCommand},
+		"name":               {limits, write(put("a", document.Flag, strings.Repeat("n", 253), "1")), write(put("a", document.Flag, strings.Repeat("n", 254), "1")), ReasonInvalidCommand},
+		"namespace": {
+			limits, write(put(strings.Repeat("n", 253), document.Flag, "x", "1")), write(put(strings.Repeat("n", 254), document.Flag, "x", "1")), ReasonInvalidCommand,
+		},
+		"backup": {limits, begin(limits.BackupBytes), begin(limits.BackupBytes + 1), ReasonRestoreTooLarge},
+	} {
+		if r := newHarness(t, c.limits).apply(c.most); r.Rejection != nil {
+			t.Errorf("%s: at the limit: %v", name, r.Rejection)
+		}
+		h := newHarness(t, c.limits)
+		before := h.View()
+		if r := h.apply(c.beyond); reason(r) != c.want || essence(h.View()) != essence(before) {
+			t.Errorf("%s: beyond the limit: %q, want %q: %v", name, reason(r), c.want, r.Rejection)
+		}
+	}
+}
+
+// TestDefaultLimits states what docs and proposers count on.
+func TestDefaultLimits(t *testing.T) {
+	l := DefaultLimits()
+	if l.Declared != 100_000 || l.Command != 512<<10 || l.ChunkBytes > l.Command-1024 || l.DeclaredBytes+l.OverrideBytes != 64<<20 {
+		t.Errorf("%+v", l)
+	}
+}
+
+// TestEveryStateCanBeRestored checks that a state within its limits has a backup
+// within the limit of backups, whatever it is full of: a record is no longer than
+// what it counts, and the rest is numbered.
+func TestEveryStateCanBeRestored(t *testing.T) {
+	l := DefaultLimits()
+	long := strings.Repeat("n", document.MaxName)
+	record := func(r *storagev1.SnapshotRecord) int {
+		n := proto.Size(r)
+		return n + protowire.SizeVarint(uint64(n))
+	}
+	resource := func(r *document.Resource) int {
+		return record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Resource{Resource: r.Proto("")}})
+	}
+	for _, name := range []string{"x", long} {
+		r := &document.Resource{
+			Key:            document.Key{Kind: document.Override, Name: name},
+			CreateRevision: maxCounter, ModRevision: maxCounter, Version: maxCounter,
+			CreateTime: maxTime - 1, UpdateTime: maxTime - 1, End: maxTime - 1, ActorVerified: true,
+		}
+		for labels := range 3_000 {
+			if have := resource(r); labels%100 == 0 && have > r.Size() {
+				t.Fatalf("%d labels: a record of %d bytes counts %d", labels, have, r.Size())
+			}
+			r.Labels = append(r.Labels, document.Label{Key: fmt.Sprintf("%04d", labels)})
+			r.Actor, r.Reason, r.Spec = r.Actor+"a", r.Reason+"r", append(r.Spec, 's')
+		}
+	}
+
+	audit := &AuditRecord{Revision: maxCounter, Time: maxTime - 1, Actor: "a", ActorVerified: true, Reason: "r", RequestID: make([]byte, 16)}
+	for range 1_000 {
+		audit.Changes = append(audit.Changes, AuditChange{Namespace: long, Key: document.Key{Kind: document.Override, Name: long}, Type: document.Ended, Before: []byte("b"), After: []byte("a")})
+	}
+	if have := record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Audit{Audit: audit.Proto()}}); have > audit.size() {
+		t.Errorf("an audit record of %d bytes counts %d", have, audit.size())
+	}
+
+	// The longest messages are those with two names in them.
+	h := newHarness(t, l)
+	h.must(put(long, document.Override, long, "1"))
+	outcomes := 0
+	for _, cmd := range []*storagev1.Command{
+		transaction(requestOf(1), del(long, document.Flag, long)),
+		transaction(requestOf(2), put(long, document.Override, long, "1"), put(long, document.Override, long, "1")),
+		transaction(requestOf(3), expecting(put(long, document.Override, long, "1"), 0)),
+		transaction(requestOf(4), expecting(put(long, document.Override, long, "1"), math.MaxUint64)),
+		transaction(requestOf(5), expecting(put(long, document.Override, "y", "1"), math.MaxUint64)),
+	} {
+		r := h.apply(cmd)
+		if r.Rejection != nil {
+			r.Rejection.Message += strings.Repeat("9", 19) // the revision may be larger
+			r.Rejection.Actual = maxCounter
+		}
+		r.Revision = maxCounter
+		k := &kept{lived: maxTime, outcome: r.Outcome}
+		n := record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Outcome{Outcome: &storagev1.KeptOutcome{
+			RequestId: k.id[:], BodySha256: k.body[:], LivedMs: k.lived, Outcome: k.outcome.Proto(),
+		}}})
+		if n > k.size() {
+			t.Errorf("%v: an outcome of %d bytes counts %d", r.Rejection, n, k.size())
+		}
+		outcomes = max(outcomes, l.OutcomeBytes/k.size()*n)
+	}
+
+	tombstone := document.Tombstone{Key: document.Key{Kind: document.Override, Name: long}, Revision: maxCounter, Ended: true}
+	tombstones := l.Tombstones * record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Tombstone{Tombstone: tombstone.Proto("")}})
+	namespaces := l.Namespaces * (document.MaxName + 64)
+	if worst := l.DeclaredBytes + l.OverrideBytes + l.AuditBytes + outcomes + tombstones + namespaces + 4096; uint64(worst) > l.BackupBytes {
+		t.Errorf("a full state may have a backup of %d bytes, of which %d are outcomes and %d tombstones; at most %d can be restored", worst, outcomes, tombstones, l.BackupBytes)
+	}
+}
+
 func TestTooManyResources(t *testing.T) {
 	h := newHarness(t, tiny())
 	for i := range 6 {

@@ -1,37 +1,28 @@
 package state
 
 import (
-	"encoding/binary"
+	"cmp"
 	"strings"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 )
 
-// content is a namespace as a view holds it; it is immutable.
+// content is a namespace as a view holds it. It is immutable once the view is
+// shown; until then the draft that owns it changes it.
 type content struct {
-	name string
+	owner *edit
+	name  string
 	// byKey holds the resources by kind and name.
-	byKey *iradix.Tree[*document.Resource]
-	// byRevision holds the resources, and nil for tombstones, by mod_revision
-	// and key. What changed since a revision is therefore a range, already
-	// coalesced.
-	byRevision *iradix.Tree[*document.Resource]
-	// dead holds the tombstones by key; a key is never both dead and in byKey.
-	dead *iradix.Tree[document.Tombstone]
-	tree document.Tree
+	byKey tree[document.Key, *document.Resource]
+	// byRevision holds the resources by the revision that last changed them, and
+	// nil for tombstones. What changed since a revision is therefore a range,
+	// already coalesced.
+	byRevision tree[revised, *document.Resource]
+	// dead holds the tombstones; a key is never both dead and in byKey.
+	dead   tree[document.Key, document.Tombstone]
+	merkle document.Tree
 	// modRevision last changed a resource; tombstones up to floor may be gone.
 	modRevision, floor uint64
-}
-
-func newContent(name string) *content {
-	return &content{
-		name:       name,
-		byKey:      iradix.New[*document.Resource](),
-		byRevision: iradix.New[*document.Resource](),
-		dead:       iradix.New[document.Tombstone](),
-	}
 }
 
 // Namespace is one namespace at one revision of the state. It is immutable. A
@@ -46,8 +37,7 @@ func (n *Namespace) Name() string { return n.name }
 
 // Get returns a resource, or nil.
 func (n *Namespace) Get(key document.Key) *document.Resource {
-	var space [64]byte
-	r, _ := n.byKey.Get(appendKey(space[:0], key))
+	r, _ := n.byKey.get(key)
 	return r
 }
 
@@ -67,9 +57,7 @@ func (n *Namespace) Ascend(kind document.Kind, prefix, after string, fn func(*do
 }
 
 func (n *Namespace) ascend(kind document.Kind, prefix, after string, fn func(*document.Resource) bool) bool {
-	it := n.byKey.Root().Iterator()
-	it.SeekLowerBound(appendKey(nil, document.Key{Kind: kind, Name: max(prefix, after)}))
-	for _, r, ok := it.Next(); ok; _, r, ok = it.Next() {
+	for _, r := range n.byKey.from(document.Key{Kind: kind, Name: max(prefix, after)}) {
 		if r.Kind != kind || !strings.HasPrefix(r.Name, prefix) {
 			return true
 		}
@@ -84,10 +72,10 @@ func (n *Namespace) ascend(kind document.Kind, prefix, after string, fn func(*do
 }
 
 // Root returns the Merkle root over all resources.
-func (n *Namespace) Root() document.Root { return n.tree.Root() }
+func (n *Namespace) Root() document.Root { return n.merkle.Root() }
 
 // Len returns the number of resources.
-func (n *Namespace) Len() int { return n.byKey.Len() }
+func (n *Namespace) Len() int { return n.byKey.len() }
 
 // ModRevision returns the revision that last changed the namespace; 0 if none
 // has.
@@ -105,14 +93,12 @@ func (n *Namespace) Since(from uint64) (document.Delta, bool) {
 	if from >= n.modRevision {
 		return d, true
 	}
-	it := n.byRevision.Root().Iterator()
-	it.SeekLowerBound(binary.BigEndian.AppendUint64(nil, from+1))
-	for k, r, ok := it.Next(); ok; k, r, ok = it.Next() {
+	for k, r := range n.byRevision.from(revised{revision: from + 1}) {
 		if r != nil {
 			d.Puts = append(d.Puts, r)
 			continue
 		}
-		t, _ := n.dead.Get(k[revisionSize:])
+		t, _ := n.dead.get(k.Key)
 		d.Deletes = append(d.Deletes, t)
 	}
 	return d, true
@@ -126,27 +112,22 @@ func (n *Namespace) Base(from uint64) uint64 {
 	if from < n.floor || from > n.revision {
 		return from
 	}
-	it := n.byRevision.Root().ReverseIterator()
-	it.SeekReverseLowerBound(binary.BigEndian.AppendUint64(nil, from+1))
-	k, _, ok := it.Previous()
+	before, ok := n.byRevision.floor(revised{revision: from + 1}) // nothing has an empty key
 	if !ok {
 		return n.floor
 	}
-	return max(n.floor, binary.BigEndian.Uint64(k))
+	return max(n.floor, before.revision)
 }
 
-const revisionSize = 8
-
-// appendKey appends the key as the indexes order it: kind, then name.
-func appendKey(b []byte, k document.Key) []byte {
-	return append(append(b, byte(k.Kind)), k.Name...)
+// revised is a key with the revision that changed it.
+type revised struct {
+	revision uint64
+	document.Key
 }
 
-// revisionKey returns the key of byRevision. What follows the revision is the
-// key of byKey; the two may share the bytes, which no tree ever changes.
-func revisionKey(revision uint64, k document.Key) []byte {
-	b := make([]byte, 0, revisionSize+1+len(k.Name))
-	return appendKey(binary.BigEndian.AppendUint64(b, revision), k)
+// Compare orders by revision, then by key.
+func (r revised) Compare(other revised) int {
+	return cmp.Or(cmp.Compare(r.revision, other.revision), r.Key.Compare(other.Key))
 }
 
 // place is a key with its namespace.
@@ -157,10 +138,24 @@ type place struct {
 
 func (p place) String() string { return p.namespace + "/" + p.Key.String() }
 
-// orderKey returns the place behind a number, as ends and graves are ordered.
-// Namespaces hold no NUL.
-func orderKey(number uint64, p place) []byte {
-	b := make([]byte, 0, 8+len(p.namespace)+2+len(p.Name))
-	b = append(binary.BigEndian.AppendUint64(b, number), p.namespace...)
-	return appendKey(append(b, 0), p.Key)
+// queued is a place in a queue, by the time or the revision at which its turn
+// comes.
+type queued struct {
+	at uint64
+	place
 }
+
+// Compare orders by turn, then by namespace and key.
+func (q queued) Compare(other queued) int {
+	return cmp.Or(
+		cmp.Compare(q.at, other.at),
+		strings.Compare(q.namespace, other.namespace),
+		q.Key.Compare(other.Key),
+	)
+}
+
+// spaceName is the name of a namespace.
+type spaceName string
+
+// Compare orders by bytes.
+func (n spaceName) Compare(other spaceName) int { return strings.Compare(string(n), string(other)) }

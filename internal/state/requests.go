@@ -21,11 +21,11 @@ type kept struct {
 // where its age was measured to where it is stamped.
 const ageSlackMs = 1_000
 
-// Overheads of a kept outcome. The message of a rejection counts as a fixed
-// size, because its wording is not the same in every version.
+// Overheads of a kept outcome. The message of a rejection counts as the longest
+// there is, because its wording is not the same in every version.
 const (
 	outcomeOverhead   = 192
-	rejectionOverhead = 256
+	rejectionOverhead = 640
 )
 
 func (k *kept) size() int {

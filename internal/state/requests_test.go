@@ -145,6 +145,109 @@ func TestRetryGetsTheFirstOutcome(t *testing.T) {
 	}
 }
 
+// TestOutcomesAreDroppedInOrder drops outcomes for each of the three reasons there
+// are, oldest first and no sooner. What was dropped is refused, and not applied.
+func TestOutcomesAreDroppedInOrder(t *testing.T) {
+	size := (&kept{outcome: Outcome{Changes: make([]document.ChangeType, 1)}}).size()
+	for name, c := range map[string]struct {
+		limit func(*Limits)
+		pass  int64 // milliseconds before the last request
+	}{
+		"count": {func(l *Limits) { l.Outcomes = 3 }, 0},
+		"bytes": {func(l *Limits) { l.OutcomeBytes = 4*size - 1 }, 0},
+		"age":   {func(l *Limits) { l.OutcomeAge = 10 * time.Second }, 9_998},
+	} {
+		t.Run(name, func(t *testing.T) {
+			limits := DefaultLimits()
+			c.limit(&limits)
+			h := newHarness(t, limits)
+			h.apply(tick())
+			var cmds []*storagev1.Command
+			for n := range uint64(4) {
+				cmds = append(cmds, transaction(requestOf(n), put("a", document.Flag, "x", string(requestOf(n)))))
+				if n == 3 {
+					before := h.View()
+					if r := h.apply(cmds[0]); !r.Duplicate || h.View().Outcomes() != 3 || h.View().Revision() != before.Revision() {
+						t.Fatalf("dropped too soon: %+v", r)
+					}
+					h.now += c.pass
+				} else {
+					h.now++
+				}
+				h.apply(cmds[n])
+			}
+			before := h.View()
+			cmds[0].AgeMs = c.pass + 10
+			if r := h.apply(cmds[0]); reason(r) != ReasonRequestTooOld || essence(h.View()) != essence(before) {
+				t.Fatalf("a request whose outcome was dropped: %+v", r)
+			}
+			cmds[1].AgeMs = c.pass + 10
+			if r := h.apply(cmds[1]); !r.Duplicate || r.Revision != 2 {
+				t.Fatalf("the second request was dropped as well: %+v", r)
+			}
+		})
+	}
+}
+
+// TestDedupSurvivesARestore retries requests after a restore, into the cluster
+// that the backup is of and into a new one: those of the backup, those that the
+// restore undid, and those of the cluster that was replaced.
+func TestDedupSurvivesARestore(t *testing.T) {
+	for name, fresh := range map[string]bool{"the same cluster": false, "a new cluster": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, DefaultLimits())
+			h.apply(epochOf(1, 1))
+			old := transaction(requestOf(1), put("a", document.Flag, "x", "1"))
+			h.apply(old)
+			refused := transaction(requestOf(2), expecting(put("a", document.Flag, "x", "3"), 0))
+			h.apply(refused)
+			file := written(t, h.View().Backup())
+			if fresh {
+				now := h.now
+				h = newHarness(t, DefaultLimits())
+				h.now = now
+				h.apply(epochOf(2, 1))
+			}
+			h.now += 5_000
+			own := transaction(requestOf(3), put("a", document.Flag, "own", "1"))
+			h.apply(own)
+			for _, cmd := range restoring(1, file, 1<<16, 9) {
+				if r := h.apply(cmd); r.Rejection != nil {
+					t.Fatal(r.Rejection)
+				}
+			}
+			h.now += 1_000
+			h.apply(tick())
+			before := h.View()
+			for n, cmd := range []*storagev1.Command{old, refused, own} {
+				cmd.AgeMs = 60_000
+				if r := h.apply(cmd); !r.Duplicate {
+					t.Errorf("request %d: %+v", n+1, r)
+				}
+			}
+			if r := h.apply(refused); reason(r) != ReasonRevisionMismatch || r.Rejection.Actual != 1 {
+				t.Errorf("the refusal is forgotten: %+v", r)
+			}
+			other := transaction(requestOf(1), put("a", document.Flag, "x", "2"))
+			if r := h.apply(other); reason(r) != ReasonRequestIDReused {
+				t.Errorf("another body: %+v", r)
+			}
+			unknown := transaction(requestOf(77), put("a", document.Flag, "x", "2"))
+			unknown.AgeMs = 60_000
+			if r := h.apply(unknown); reason(r) != ReasonRequestTooOld {
+				t.Errorf("begun before the restore: %+v", r)
+			}
+			if essence(h.View()) != essence(before) {
+				t.Error("a retry has changed the state")
+			}
+			unknown.AgeMs = 0
+			if r := h.apply(unknown); r.Rejection != nil || r.Duplicate {
+				t.Errorf("a new request: %+v", r)
+			}
+		})
+	}
+}
+
 // TestClockJump checks that a leader whose clock is an hour ahead drops nothing,
 // and that one whose clock is an hour behind stops no clock for good.
 func TestClockJump(t *testing.T) {

@@ -64,6 +64,19 @@ func (s *staged) reader() io.Reader {
 	return io.MultiReader(readers...)
 }
 
+// resting tells whether a restore has not moved for so long that whoever began it
+// must be gone.
+func (d *draft) resting(s *staged) bool {
+	return d.now-s.touched > d.limits.RestoreIdle.Milliseconds()
+}
+
+// dropResting gives back what a restore holds that nobody goes on with.
+func (d *draft) dropResting() {
+	if d.staged != nil && d.resting(d.staged) {
+		d.staged = nil
+	}
+}
+
 // restoreBegin opens a restore. The same one may begin again; another one only
 // takes the place of one that is at rest.
 func (d *draft) restoreBegin(b *storagev1.RestoreBegin) *Rejection {
@@ -80,7 +93,7 @@ func (d *draft) restoreBegin(b *storagev1.RestoreBegin) *Rejection {
 		if s.id == next.id && s.size == next.size && s.want == next.want {
 			return nil
 		}
-		if d.now-s.touched <= d.limits.RestoreIdle.Milliseconds() {
+		if !d.resting(s) {
 			return reject(ReasonRestoreBusy, "another restore is under way; it gives way after resting for %s", d.limits.RestoreIdle)
 		}
 	}
@@ -122,11 +135,10 @@ func (d *draft) restoreChunk(b *storagev1.RestoreChunk) *Rejection {
 }
 
 // restoreAbort drops the restore. One that is not under way is aborted already.
-func (d *draft) restoreAbort(b *storagev1.RestoreAbort) *Rejection {
-	if s, rejection := d.restoring(b.GetRestoreId()); rejection == nil && s != nil {
+func (d *draft) restoreAbort(b *storagev1.RestoreAbort) {
+	if _, unknown := d.restoring(b.GetRestoreId()); unknown == nil {
 		d.staged = nil
 	}
-	return nil
 }
 
 // restoreCommit swaps the staged backup in, or drops it if it is no good.
@@ -148,7 +160,10 @@ func (d *draft) restoreCommit(cmd *storagev1.Command, b *storagev1.RestoreCommit
 	// server: others may be older. What is wrong in detail is not told: messages
 	// of libraries differ between servers.
 	backup, err := readView(s.reader(), d.limits, cmd.GetVersion())
+	var tooMuch *Rejection
 	switch {
+	case errors.As(err, &tooMuch):
+		return nil, tooMuch
 	case errors.Is(err, ErrUnknownFormat):
 		return nil, reject(ReasonRestoreUnknownFormat, "the backup was written by a newer version")
 	case err != nil:
@@ -156,26 +171,7 @@ func (d *draft) restoreCommit(cmd *storagev1.Command, b *storagev1.RestoreCommit
 	case !backup.epoch.HasLineage():
 		return nil, reject(ReasonRestoreCorrupt, "the backup belongs to no cluster")
 	}
-	if rejection := checkFits(backup); rejection != nil {
-		return nil, rejection
-	}
 	return d.swapIn(backup, cmd, b.GetNonce()), nil
-}
-
-// checkFits refuses a backup of a state with higher limits.
-func checkFits(v *View) *Rejection {
-	l := v.limits
-	switch {
-	case v.namespaces.Len() > l.Namespaces:
-		return reject(ReasonTooManyNamespaces, "the backup has %d namespaces; at most %d are allowed", v.namespaces.Len(), l.Namespaces)
-	case v.declared.count > l.Declared:
-		return reject(ReasonTooManyResources, "the backup has %d flags, modes and policies; at most %d are allowed", v.declared.count, l.Declared)
-	case v.overrides.count > l.Overrides:
-		return reject(ReasonTooManyOverrides, "the backup has %d overrides; at most %d are allowed", v.overrides.count, l.Overrides)
-	case v.declared.bytes > l.DeclaredBytes || v.overrides.bytes > l.OverrideBytes:
-		return reject(ReasonStateFull, "the backup has %d bytes of resources", v.Bytes())
-	}
-	return nil
 }
 
 // swapIn replaces the resources by those of a backup, in a new epoch. Resources
@@ -183,17 +179,15 @@ func checkFits(v *View) *Rejection {
 // this cluster's own; state time goes on from the later one.
 func (d *draft) swapIn(backup *View, cmd *storagev1.Command, nonce uint64) []string {
 	own := d.seal()
-	next := *own
-	next.epoch = Epoch{Lineage: backup.epoch.Lineage, Counter: backup.epoch.Counter + 1, Nonce: nonce}
-	if own.epoch.Lineage == next.epoch.Lineage {
-		next.epoch.Counter = max(own.epoch.Counter, backup.epoch.Counter) + 1
+	d.epoch = Epoch{Lineage: backup.epoch.Lineage, Counter: backup.epoch.Counter + 1, Nonce: nonce}
+	if own.epoch.Lineage == backup.epoch.Lineage {
+		d.epoch.Counter = max(own.epoch.Counter, backup.epoch.Counter) + 1
 	}
-	next.revision = max(own.revision, backup.revision) + 1
-	next.now = max(own.now, backup.now)
-	next.namespaces, next.ends, next.graves = backup.namespaces, backup.ends, backup.graves
-	next.declared, next.overrides = backup.declared, backup.overrides
-	next.history = hasher(nil).raw(own.history[:]).text("restore").raw(backup.history[:]).sum()
-	d.begin(&next)
+	d.revision = max(own.revision, backup.revision) + 1
+	d.now = max(own.now, backup.now)
+	d.namespaces, d.ends, d.graves = backup.namespaces, backup.ends, backup.graves
+	d.declared, d.overrides = backup.declared, backup.overrides
+	d.history = hasher(nil).raw(own.history[:]).text("restore").raw(backup.history[:]).sum()
 	d.forgetEmpty()
 	d.mergeAudit(own, backup)
 	d.mergeOutcomes(backup)
@@ -210,18 +204,18 @@ func (d *draft) swapIn(backup *View, cmd *storagev1.Command, nonce uint64) []str
 // forgetEmpty drops the namespaces without resources. It can be done here and
 // only here: no cursor of the new epoch lies before it.
 func (d *draft) forgetEmpty() {
-	all := d.namespaces.Txn()
-	for c := range values(d.namespaces) {
-		if c.byKey.Len() > 0 {
-			continue
+	var empty []*content
+	for _, c := range d.namespaces.all() {
+		if c.byKey.len() == 0 {
+			empty = append(empty, c)
 		}
-		for t := range values(c.dead) {
-			d.gravesTx.Delete(orderKey(t.Revision, place{c.name, t.Key}))
-			d.buried--
-		}
-		all.Delete([]byte(c.name))
 	}
-	d.namespaces = all.Commit()
+	for _, c := range empty {
+		for key, t := range c.dead.all() {
+			d.graves.delete(d.edit, queued{t.Revision, place{c.name, key}})
+		}
+		d.namespaces.delete(d.edit, spaceName(c.name))
+	}
 }
 
 // mergeAudit keeps the audit of the lineage that goes on: the own one and what

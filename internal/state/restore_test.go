@@ -2,6 +2,7 @@ package state
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -119,6 +120,118 @@ func TestRestoreStaging(t *testing.T) {
 	tooLarge := restoring(4, file, 200, 2)[0]
 	tooLarge.GetRestoreBegin().SizeBytes = DefaultLimits().BackupBytes + 1
 	expect("too large", tooLarge, ReasonRestoreTooLarge)
+}
+
+// TestAbandonedRestoreIsDropped leaves a restore alone: its bytes would be in the
+// memory of every server and in every snapshot for ever. One that moves stays.
+func TestAbandonedRestoreIsDropped(t *testing.T) {
+	file, _ := backupOf(t, 1)
+	h := newHarness(t, DefaultLimits())
+	h.apply(epochOf(1, 1))
+	cmds := restoring(1, file, 200, 2)
+	idle := DefaultLimits().RestoreIdle.Milliseconds()
+	for _, cmd := range cmds[:3] {
+		h.now += idle
+		h.apply(tick())
+		if r := h.apply(cmd); r.Rejection != nil {
+			t.Fatalf("dropped while it moved: %v", r.Rejection)
+		}
+	}
+	h.now += idle
+	h.apply(tick())
+	if r := h.apply(restoring(3, file, 200, 2)[0]); reason(r) != ReasonRestoreBusy || h.View().staged == nil {
+		t.Fatalf("dropped too early: %v", r.Rejection)
+	}
+	before := h.View()
+	h.now++
+	if h.apply(tick()); h.View().staged != nil {
+		t.Fatal("still staged")
+	}
+	if r := h.apply(cmds[3]); reason(r) != ReasonRestoreUnknown || essence(h.View()) != essence(before) {
+		t.Fatalf("a late chunk: %v", r.Rejection)
+	}
+}
+
+// TestRestoreIsAtomic looks at the state after each command of a restore: it is
+// the old one until the commit and the new one from then on, and the batch that
+// holds both commit and a write shows nothing in between.
+func TestRestoreIsAtomic(t *testing.T) {
+	file, root := backupOf(t, 1)
+	h := newHarness(t, DefaultLimits())
+	h.apply(epochOf(2, 1))
+	h.must(put("c", document.Flag, "own", "1"))
+	cmds := restoring(1, file, 100, 2)
+	before := h.View()
+	for _, cmd := range cmds[:len(cmds)-1] {
+		if r := h.apply(cmd); r.Rejection != nil || r.Touched != nil || essence(h.View()) != essence(before) {
+			t.Fatalf("staging shows: %+v", r)
+		}
+	}
+	write := transaction(requestOf(1), put("a", document.Flag, "y", "1"))
+	commit := cmds[len(cmds)-1]
+	commit.TimeMs, write.TimeMs = h.now, h.now
+	results, err := h.Apply([]Entry{{Index: 90, Term: 1, Data: marshal(t, commit)}, {Index: 91, Term: 1, Data: marshal(t, write)}})
+	if err != nil || results[0].Rejection != nil || results[1].Rejection != nil || results[1].Revision != results[0].Revision+1 {
+		t.Fatalf("%+v %v", results, err)
+	}
+	v := h.View()
+	if v.staged != nil || v.Namespace("c").Len() != 0 || v.Namespace("a").Len() != 3 || v.Namespace("a").Root() == root {
+		t.Fatalf("namespaces %v, %d resources", v.Namespaces(), v.Namespace("a").Len())
+	}
+	if before.Namespace("c").Len() != 1 || before.Revision() != 1 {
+		t.Fatal("the old view has changed")
+	}
+}
+
+// TestRestoresGoForward restores one backup again and again: revisions and epochs
+// only grow, and no epoch has the nonce of another.
+func TestRestoresGoForward(t *testing.T) {
+	h := newHarness(t, DefaultLimits())
+	h.apply(epochOf(1, 1))
+	h.must(put("a", document.Flag, "x", "1"))
+	file := written(t, h.View().Backup())
+	seen := map[Epoch]bool{h.View().Epoch(): true}
+	for round := range byte(4) {
+		for range round {
+			h.must(put("a", document.Flag, "x", string(requestOf(h.ids))))
+		}
+		before := h.View()
+		for _, cmd := range restoring(round, file, 1<<16, uint64(round)+2) {
+			if r := h.apply(cmd); r.Rejection != nil {
+				t.Fatal(r.Rejection)
+			}
+		}
+		v := h.View()
+		if v.Revision() != before.Revision()+1 || v.Epoch().Counter != before.Epoch().Counter+1 || seen[v.Epoch()] {
+			t.Fatalf("revision %d after %d, epoch %v after %v", v.Revision(), before.Revision(), v.Epoch(), before.Epoch())
+		}
+		seen[v.Epoch()] = true
+		// No cursor of the epoch before can get a delta: the hub asks for the epoch.
+		if d, ok := v.Namespace("a").Since(v.Revision()); !ok || len(d.Puts) > 0 {
+			t.Fatalf("a cursor of now gets %+v", d)
+		}
+	}
+}
+
+// TestRestoreOfTooMuch restores a backup of a state with higher limits.
+func TestRestoreOfTooMuch(t *testing.T) {
+	rich := newHarness(t, DefaultLimits())
+	rich.apply(epochOf(1, 1))
+	for i := range 7 {
+		rich.must(put("a", document.Flag, fmt.Sprint(i), "1"))
+	}
+	limits := tiny()
+	limits.AuditBytes, limits.OutcomeBytes = 1<<20, 1<<20
+	h := newHarness(t, limits)
+	h.apply(epochOf(1, 1))
+	h.must(put("b", document.Flag, "own", "1"))
+	before, r := h.View(), Result{}
+	for _, cmd := range restoring(1, written(t, rich.View().Backup()), 2_000, 2) {
+		r = h.apply(cmd)
+	}
+	if reason(r) != ReasonTooManyResources || essence(h.View()) != essence(before) || h.View().staged != nil {
+		t.Fatalf("%q: %v", reason(r), r.Rejection)
+	}
 }
 
 // TestRestoreRefusesBadBackups checks that a refused backup leaves no trace.

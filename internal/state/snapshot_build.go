@@ -16,12 +16,24 @@ type builder struct {
 	d       *draft
 	version uint32
 	stage   int // the record number in SnapshotRecord of the record before
-	space   *space
+	space   *content
 	last    document.Key // of the namespace's resources, then of its tombstones
 	leaves  []leaf
 	seen    map[requestID]struct{}
 	want    []byte // the hash of the state
 	closed  bool
+
+	actor, reason repeated
+}
+
+// repeated is a text that is likely to come again, and is kept once then.
+type repeated string
+
+func (r *repeated) share(text *string) {
+	if *text != string(*r) {
+		*r = repeated(*text)
+	}
+	*text = string(*r)
 }
 
 type leaf struct {
@@ -111,6 +123,8 @@ func (b *builder) header(h *storagev1.SnapshotHeader) error {
 		return corrupt("the revision or the epoch is out of range")
 	case h.GetTimeMs() < 0 || h.GetTimeMs() > maxTime || h.GetLivedMs() < 0 || h.GetLivedMs() > maxTime:
 		return corrupt("the time is out of range")
+	case h.GetHorizonMs() > h.GetLivedMs():
+		return corrupt("outcomes were dropped before they were made")
 	}
 	epoch, err := EpochFromProto(h.GetEpoch())
 	if err != nil {
@@ -139,6 +153,25 @@ func (b *builder) namespace(n *storagev1.NamespaceRecord) error {
 	b.plant()
 	b.space, b.last = b.d.open(n.GetName()), document.Key{}
 	b.space.modRevision, b.space.floor = n.GetModRevision(), n.GetFloor()
+	return b.fits()
+}
+
+// fits refuses more than a state may hold, with a *Rejection, as soon as it is
+// there: what a file says it has must not decide how much memory reading takes.
+func (b *builder) fits() error {
+	v, l := &b.d.View, b.d.limits
+	switch d, o := v.declared, v.overrides; {
+	case v.namespaces.len() > l.Namespaces:
+		return reject(ReasonTooManyNamespaces, "the snapshot has more than %d namespaces", l.Namespaces)
+	case d.count > l.Declared:
+		return reject(ReasonTooManyResources, "the snapshot has more than %d flags, modes and policies", l.Declared)
+	case o.count > l.Overrides:
+		return reject(ReasonTooManyOverrides, "the snapshot has more than %d overrides", l.Overrides)
+	case d.bytes > l.DeclaredBytes:
+		return reject(ReasonStateFull, "the snapshot has more than %d bytes of flags, modes and policies", l.DeclaredBytes)
+	case o.bytes > l.OverrideBytes:
+		return reject(ReasonStateFull, "the snapshot has more than %d bytes of overrides", l.OverrideBytes)
+	}
 	return nil
 }
 
@@ -147,7 +180,7 @@ func (b *builder) plant() {
 	if b.space == nil || len(b.leaves) == 0 {
 		return
 	}
-	b.space.tree = document.Build(func(yield func(document.Key, [32]byte) bool) {
+	b.space.merkle = document.Build(func(yield func(document.Key, [32]byte) bool) {
 		for i := range b.leaves {
 			if !yield(b.leaves[i].key, b.leaves[i].hash) {
 				return
@@ -161,13 +194,13 @@ func (b *builder) resource(record *storagev1.SnapshotRecord_Resource) error {
 	if err := b.enter(stageResource); err != nil {
 		return err
 	}
-	namespace, r, err := document.FromProto(record.Resource)
+	_, r, err := document.FromProto(record.Resource)
 	if err != nil {
 		return corrupt("%w", err)
 	}
 	s := b.space
 	switch {
-	case s == nil || s.name != namespace:
+	case s == nil || record.Resource.GetKey().GetNamespace() != "":
 		return corrupt("%s is in the wrong namespace", r.Key)
 	case b.last.Compare(r.Key) >= 0:
 		return corrupt("%s is out of order", r.Key)
@@ -177,17 +210,18 @@ func (b *builder) resource(record *storagev1.SnapshotRecord_Resource) error {
 		return corrupt("%s has an impossible end", r.Key)
 	}
 	b.last = r.Key
-	k, p := revisionKey(r.ModRevision, r.Key), place{namespace, r.Key}
-	s.byRevision.Insert(k, r)
-	s.byKey.Insert(k[revisionSize:], r)
+	b.actor.share(&r.Actor)
+	b.reason.share(&r.Reason)
+	s.byRevision.put(b.d.edit, revised{r.ModRevision, r.Key}, r)
+	s.byKey.put(b.d.edit, r.Key, r)
 	if r.End > 0 {
-		b.d.endsTxn.Insert(orderKey(uint64(r.End), p), p)
+		b.d.ends.put(b.d.edit, endOf(r, place{s.name, r.Key}), struct{}{})
 	}
 	u := b.d.share(r.Kind)
 	u.count++
 	u.bytes += r.Size()
 	b.leaves = append(b.leaves, leaf{r.Key, r.Hash()})
-	return nil
+	return b.fits()
 }
 
 func (b *builder) tombstone(record *storagev1.SnapshotRecord_Tombstone) error {
@@ -197,13 +231,13 @@ func (b *builder) tombstone(record *storagev1.SnapshotRecord_Tombstone) error {
 	if err := b.enter(stageTombstone); err != nil {
 		return err
 	}
-	namespace, t, err := document.TombstoneFromProto(record.Tombstone)
+	_, t, err := document.TombstoneFromProto(record.Tombstone)
 	if err != nil {
 		return corrupt("%w", err)
 	}
 	s := b.space
 	switch {
-	case s == nil || s.name != namespace:
+	case s == nil || record.Tombstone.GetKey().GetNamespace() != "":
 		return corrupt("the tombstone of %s is in the wrong namespace", t.Key)
 	case b.last.Compare(t.Key) >= 0:
 		return corrupt("the tombstone of %s is out of order", t.Key)
@@ -211,13 +245,12 @@ func (b *builder) tombstone(record *storagev1.SnapshotRecord_Tombstone) error {
 		return corrupt("the tombstone of %s has an impossible revision", t.Key)
 	}
 	b.last = t.Key
-	k, p := revisionKey(t.Revision, t.Key), place{namespace, t.Key}
-	if _, live := s.byKey.Get(k[revisionSize:]); live {
+	if _, live := s.byKey.get(t.Key); live {
 		return corrupt("%s is alive and has a tombstone", t.Key)
 	}
-	s.byRevision.Insert(k, nil)
-	s.dead.Insert(k[revisionSize:], t)
-	b.d.gravesTx.Insert(orderKey(t.Revision, p), p)
+	if b.d.bury(s, t); b.d.graves.len() > b.d.limits.Tombstones {
+		return corrupt("there are more than %d tombstones", b.d.limits.Tombstones)
+	}
 	return nil
 }
 
@@ -245,6 +278,9 @@ func (b *builder) outcome(o *storagev1.KeptOutcome) error {
 	b.seen[k.id] = struct{}{}
 	v.outcomes.push(k)
 	v.outcomeBytes += k.size()
+	if v.outcomes.len() > v.limits.Outcomes || v.outcomeBytes > v.limits.OutcomeBytes {
+		return corrupt("there are more outcomes than are ever kept")
+	}
 	return nil
 }
 
@@ -262,7 +298,9 @@ func (b *builder) audit(record *storagev1.SnapshotRecord_Audit) error {
 		return corrupt("the audit record of revision %d is out of order", r.Revision)
 	}
 	v.audit.push(r)
-	v.auditBytes += r.size()
+	if v.auditBytes += r.size(); v.auditBytes > v.limits.AuditBytes {
+		return corrupt("there is more of the audit than is ever kept")
+	}
 	return nil
 }
 
@@ -276,7 +314,9 @@ func (b *builder) staged(r *storagev1.StagedRestore) error {
 	if rejection := b.d.restoreBegin(r.GetBegin()); rejection != nil {
 		return corrupt("the staged restore is impossible: %w", rejection)
 	}
-	b.d.staged.touched = r.GetTouchedMs()
+	if b.d.staged.touched = r.GetTouchedMs(); b.d.staged.touched > b.d.now {
+		return corrupt("the staged restore moves in the future")
+	}
 	return nil
 }
 

@@ -25,8 +25,9 @@ var (
 
 // ReadView reads a snapshot or backup to its end. It refuses what is damaged, cut
 // off or impossible with an error that wraps ErrCorrupt, and what it does not
-// know with one that wraps ErrUnknownFormat; other errors are those of r. It
-// holds a record at a time in memory besides the view itself.
+// know with one that wraps ErrUnknownFormat. One that holds more than a state may
+// is refused with a *Rejection. Other errors are those of r. It holds a record at
+// a time in memory besides the view itself, which the limits bound.
 func ReadView(r io.Reader) (*View, error) {
 	limits := DefaultLimits()
 	v, err := readView(r, &limits, Version)

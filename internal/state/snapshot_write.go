@@ -29,13 +29,13 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	s := &snapshotWriter{w: bufio.NewWriterSize(w, 64<<10), sum: sha256.New()}
 	s.write([]byte(snapshotMagic))
 	s.header(v)
-	for c := range values(v.namespaces) {
+	for _, c := range v.namespaces.all() {
 		s.namespace(c)
 	}
-	for i := range v.outcomes.len() {
+	for i := 0; i < v.outcomes.len() && s.err == nil; i++ {
 		s.outcome(v.outcomes.at(i))
 	}
-	for i := range v.audit.len() {
+	for i := 0; i < v.audit.len() && s.err == nil; i++ {
 		s.record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Audit{Audit: v.audit.at(i).Proto()}})
 	}
 	if v.staged != nil {
@@ -115,15 +115,20 @@ func (s *snapshotWriter) header(v *View) {
 	}}})
 }
 
+// namespace writes a namespace. What follows its record belongs to it and does
+// not repeat its name.
 func (s *snapshotWriter) namespace(c *content) {
 	s.record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Namespace{
 		Namespace: &storagev1.NamespaceRecord{Name: c.name, ModRevision: c.modRevision, Floor: c.floor},
 	}})
-	for r := range values(c.byKey) {
-		s.record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Resource{Resource: r.Proto(c.name)}})
+	for _, r := range c.byKey.all() {
+		if s.err != nil {
+			return
+		}
+		s.record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Resource{Resource: r.Proto("")}})
 	}
-	for t := range values(c.dead) {
-		s.record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Tombstone{Tombstone: t.Proto(c.name)}})
+	for _, t := range c.dead.all() {
+		s.record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Tombstone{Tombstone: t.Proto("")}})
 	}
 }
 

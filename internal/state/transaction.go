@@ -3,8 +3,6 @@ package state
 import (
 	"bytes"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
@@ -21,14 +19,8 @@ type Change struct {
 	Before, After *document.Resource
 }
 
-// source is what a transaction is planned on: a view, or the draft of one.
-type source interface {
-	lookup(place) *document.Resource
-	has(namespace string) bool
-	size() int
-	share(document.Kind) *usage
-	bounds() *Limits
-}
+// changes tells whether anything is another one afterwards.
+func (c *Change) changes() bool { return c.Type != document.Unchanged && c.Type != document.Absent }
 
 // author is what every change of a command has in common.
 type author struct {
@@ -49,12 +41,6 @@ func (v *View) author(cmd *storagev1.Command) author {
 	}
 }
 
-// bounds returns the limits.
-func (v *View) bounds() *Limits { return v.limits }
-
-// size returns the number of namespaces.
-func (v *View) size() int { return v.namespaces.Len() }
-
 // Plan tells what Apply would make of a command with a transaction if it came
 // next: by the same code, without a trace. Whether the request was applied
 // before is not considered.
@@ -62,14 +48,14 @@ func (v *View) Plan(cmd *storagev1.Command) ([]Change, *Rejection) {
 	if cmd.GetTimeMs() > maxTime {
 		return nil, reject(ReasonInvalidCommand, "the time is out of range")
 	}
-	return plan(v, v.author(cmd), cmd.GetTransaction())
+	return v.plan(v.author(cmd), cmd.GetTransaction())
 }
 
 // plan works out the changes of a transaction, or why it is refused. A resource
 // occurs once, so no step depends on another one, and nothing is changed until
 // all of it is known to fit.
-func plan(src source, by author, tx *storagev1.Transaction) ([]Change, *Rejection) {
-	steps, limits := tx.GetSteps(), src.bounds()
+func (v *View) plan(by author, tx *storagev1.Transaction) ([]Change, *Rejection) {
+	steps, limits := tx.GetSteps(), v.limits
 	switch {
 	case len(steps) == 0:
 		return nil, reject(ReasonInvalidCommand, "the transaction has no steps")
@@ -77,7 +63,10 @@ func plan(src source, by author, tx *storagev1.Transaction) ([]Change, *Rejectio
 		return nil, reject(ReasonCommandTooLarge, "the transaction has %d steps; at most %d are allowed", len(steps), limits.Steps)
 	}
 	changes := make([]Change, len(steps))
-	seen := make(map[place]struct{}, len(steps))
+	var seen map[place]struct{}
+	if len(steps) > 1 {
+		seen = make(map[place]struct{}, len(steps))
+	}
 	for i, s := range steps {
 		if problem := checkStep(s, limits); problem != "" {
 			return nil, reject(ReasonInvalidCommand, "%s", problem).at(i)
@@ -86,14 +75,16 @@ func plan(src source, by author, tx *storagev1.Transaction) ([]Change, *Rejectio
 		if _, twice := seen[p]; twice {
 			return nil, reject(ReasonInvalidCommand, "%s occurs twice", p).at(i)
 		}
-		seen[p] = struct{}{}
-		before := src.lookup(p)
+		if seen != nil {
+			seen[p] = struct{}{}
+		}
+		before := v.lookup(p)
 		if rejection := checkRevision(s, p, before); rejection != nil {
 			return nil, rejection.at(i)
 		}
 		changes[i] = step(s, p, before, by)
 	}
-	if rejection := checkLimits(src, changes); rejection != nil {
+	if rejection := v.checkLimits(changes); rejection != nil {
 		return nil, rejection
 	}
 	return changes, nil
@@ -173,12 +164,8 @@ func checkStep(s *storagev1.Step, limits *Limits) string {
 	return ""
 }
 
-// sound tells whether a name can be stored. It asks no table of characters,
-// which would differ between versions.
-func sound(name string) bool {
-	control := func(r rune) bool { return r < ' ' || '\x7f' <= r && r < '\u00a0' }
-	return name != "" && len(name) <= document.MaxName && utf8.ValidString(name) && !strings.ContainsFunc(name, control)
-}
+// sound tells whether a name can be stored.
+func sound(name string) bool { return document.CheckStored(name) == nil }
 
 func placeOf(s *storagev1.Step) place {
 	key := document.Key{Kind: document.Kind(s.GetKey().GetKind()), Name: s.GetKey().GetName()} //nolint:gosec // checked
@@ -211,9 +198,9 @@ func checkRevision(s *storagev1.Step, p place, before *document.Resource) *Rejec
 
 // checkLimits refuses changes that would exceed a limit. What only makes the
 // state smaller is never refused.
-func checkLimits(src source, changes []Change) *Rejection {
+func (v *View) checkLimits(changes []Change) *Rejection {
 	var declared, overrides usage
-	namespaces := make(map[string]struct{})
+	var fresh map[string]struct{} // namespaces that there are not yet
 	for i := range changes {
 		c := &changes[i]
 		if c.Type == document.Unchanged {
@@ -232,16 +219,19 @@ func checkLimits(src source, changes []Change) *Rejection {
 		}
 		u.count++
 		u.bytes += c.After.Size()
-		if !src.has(c.Namespace) {
-			namespaces[c.Namespace] = struct{}{}
+		if !v.has(c.Namespace) {
+			if fresh == nil {
+				fresh = make(map[string]struct{})
+			}
+			fresh[c.Namespace] = struct{}{}
 		}
 	}
-	l := src.bounds()
+	l := v.limits
 	over := func(have, more, limit int) bool { return more > 0 && have+more > limit }
-	d, o := src.share(document.Flag), src.share(document.Override)
+	d, o := v.declared, v.overrides
 	switch {
-	case over(src.size(), len(namespaces), l.Namespaces):
-		return reject(ReasonTooManyNamespaces, "there are %d namespaces; at most %d are allowed", src.size(), l.Namespaces)
+	case over(v.namespaces.len(), len(fresh), l.Namespaces):
+		return reject(ReasonTooManyNamespaces, "there are %d namespaces; at most %d are allowed", v.namespaces.len(), l.Namespaces)
 	case over(d.count, declared.count, l.Declared):
 		return reject(ReasonTooManyResources, "there are %d flags, modes and policies; at most %d are allowed", d.count, l.Declared)
 	case over(o.count, overrides.count, l.Overrides):

@@ -1,12 +1,9 @@
 package state
 
 import (
-	"encoding/binary"
 	"iter"
 	"math"
 	"sort"
-
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 )
@@ -32,10 +29,10 @@ type View struct {
 	// ever appended.
 	history [32]byte
 
-	namespaces *iradix.Tree[*content]
-	ends       *iradix.Tree[place] // overrides by end
-	graves     *iradix.Tree[place] // tombstones by revision
-	declared   usage               // flags, modes and policies
+	namespaces tree[spaceName, *content]
+	ends       tree[queued, struct{}] // overrides by end
+	graves     tree[queued, struct{}] // tombstones by revision
+	declared   usage                  // flags, modes and policies
 	overrides  usage
 
 	outcomes     fifo[*kept]
@@ -46,15 +43,7 @@ type View struct {
 	staged       *staged
 }
 
-func newView(limits *Limits) *View {
-	return &View{
-		limits:     limits,
-		horizon:    math.MinInt64,
-		namespaces: iradix.New[*content](),
-		ends:       iradix.New[place](),
-		graves:     iradix.New[place](),
-	}
-}
+func newView(limits *Limits) *View { return &View{limits: limits, horizon: math.MinInt64} }
 
 // Epoch returns the epoch.
 func (v *View) Epoch() Epoch { return v.epoch }
@@ -83,17 +72,17 @@ func (v *View) Outcomes() int { return v.outcomes.len() }
 
 // Namespace returns a namespace, an empty one if there is none of the name.
 func (v *View) Namespace(name string) *Namespace {
-	c, ok := v.namespaces.Get([]byte(name))
+	c, ok := v.namespaces.get(spaceName(name))
 	if !ok {
-		c = newContent(name)
+		c = &content{name: name}
 	}
 	return &Namespace{content: c, revision: v.revision}
 }
 
 // Namespaces returns the names of all namespaces, sorted.
 func (v *View) Namespaces() []string {
-	names := make([]string, 0, v.namespaces.Len())
-	for c := range values(v.namespaces) {
+	names := make([]string, 0, v.namespaces.len())
+	for _, c := range v.namespaces.all() {
 		names = append(names, c.name)
 	}
 	return names
@@ -102,11 +91,8 @@ func (v *View) Namespaces() []string {
 // NextEnd returns the earliest end of an override, in state time; false if there
 // is no override.
 func (v *View) NextEnd() (int64, bool) {
-	k, _, ok := v.ends.Root().Minimum()
-	if !ok {
-		return 0, false
-	}
-	return int64(binary.BigEndian.Uint64(k)), true //nolint:gosec // ends are positive
+	first, _, ok := v.ends.min()
+	return int64(first.at), ok //nolint:gosec // ends are positive
 }
 
 // Audit returns the audit records up to a revision, newest first; math.MaxUint64
@@ -128,18 +114,17 @@ func (v *View) AuditDroppedThrough() uint64 { return v.auditDropped }
 
 // lookup returns a resource, or nil.
 func (v *View) lookup(p place) *document.Resource {
-	c, ok := v.namespaces.Get([]byte(p.namespace))
+	c, ok := v.namespaces.get(spaceName(p.namespace))
 	if !ok {
 		return nil
 	}
-	var space [64]byte
-	r, _ := c.byKey.Get(appendKey(space[:0], p.Key))
+	r, _ := c.byKey.get(p.Key)
 	return r
 }
 
 // has tells whether a namespace exists.
 func (v *View) has(namespace string) bool {
-	_, ok := v.namespaces.Get([]byte(namespace))
+	_, ok := v.namespaces.get(spaceName(namespace))
 	return ok
 }
 
@@ -149,16 +134,4 @@ func (v *View) share(kind document.Kind) *usage {
 		return &v.overrides
 	}
 	return &v.declared
-}
-
-// values iterates over a tree in the order of its keys.
-func values[T any](t *iradix.Tree[T]) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		it := t.Root().Iterator()
-		for _, item, ok := it.Next(); ok; _, item, ok = it.Next() {
-			if !yield(item) {
-				return
-			}
-		}
-	}
 }

@@ -12,6 +12,9 @@ import (
 // Lock order: Hub.mu, then space.mu.
 type Hub struct {
 	view atomic.Pointer[state.View]
+	// late rings at each publication. Those listen whose cursor is ahead of the
+	// view: any next view may be the one that they wait for.
+	late *bell
 
 	mu     sync.Mutex // guards spaces and the number of subscribers in each
 	spaces map[string]*space
@@ -21,7 +24,7 @@ type Hub struct {
 
 // NewHub returns a hub that shows v.
 func NewHub(v *state.View) *Hub {
-	h := &Hub{spaces: make(map[string]*space)}
+	h := &Hub{late: newBell(), spaces: make(map[string]*space)}
 	h.view.Store(v)
 	return h
 }
@@ -30,23 +33,25 @@ func NewHub(v *state.View) *Hub {
 func (h *Hub) View() *state.View { return h.view.Load() }
 
 // Publish shows a newer view and wakes the subscribers of the namespaces that
-// were touched, all of them when the epoch is another one. It never waits for a
-// subscriber and takes time in the number of namespaces, not of subscribers.
-// Only the applying goroutine may call it.
+// were touched, all of them when the epoch is another one, and those whose cursor
+// is ahead in any case. It never waits for a subscriber and takes time in the
+// number of namespaces, not of subscribers. Only the applying goroutine may call
+// it.
 func (h *Hub) Publish(v *state.View, touched []string) {
 	old := h.view.Swap(v)
 	h.counters.published.Add(1)
+	h.late.ring()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if old.Epoch() != v.Epoch() {
 		for _, s := range h.spaces {
-			s.nudge()
+			s.bell.ring()
 		}
 		return
 	}
 	for _, name := range touched {
 		if s, ok := h.spaces[name]; ok {
-			s.nudge()
+			s.bell.ring()
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -176,6 +177,78 @@ func TestCursorAheadWaits(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestAheadIsWokenByAnyPublication waits without a timer for what changes another
+// namespace only, or none: the server has caught up all the same.
+func TestAheadIsWokenByAnyPublication(t *testing.T) {
+	for name, publish := range map[string]func(*server){
+		"another namespace": func(c *server) { c.do(write(put("b", "x", fmt.Sprint(c.index)))) },
+		"a snapshot":        func(c *server) { c.do(write(put("b", "x", fmt.Sprint(c.index)))); c.hub.Publish(c.machine.View(), nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				c.do(write(put("a", "x", "1")))
+				at := c.cursor()
+				at.Revision = 3
+				var told atomic.Int32
+				for range 5 {
+					s := c.subscribe("a", at)
+					go func() {
+						defer s.Close()
+						if e, err := s.Next(t.Context(), nil); err != nil || e.Kind != Progress || e.Revision != 3 {
+							t.Errorf("event %+v %v", e, err)
+						}
+						told.Add(1)
+					}()
+				}
+				synctest.Wait()
+				publish(c)
+				synctest.Wait()
+				if n := told.Load(); n != 0 {
+					t.Errorf("%d were told while ahead", n)
+				}
+				publish(c)
+				synctest.Wait()
+				if n := told.Load(); n != 5 {
+					t.Errorf("%d of 5 were woken", n)
+				}
+				c.do(newEpoch(1, 2)) // lets go of those that are left
+				synctest.Wait()
+			})
+		})
+	}
+}
+
+// TestPublishWaitsForNobody publishes to subscribers of which none takes
+// anything, and counts what is kept for them: nothing.
+func TestPublishWaitsForNobody(t *testing.T) {
+	c := newCluster(t)
+	c.do(write(put("a", "x", "1")))
+	var subs []*Sub
+	for range 1_000 {
+		s := c.subscribe("a", Cursor{})
+		if e, err := s.Next(t.Context(), nil); err != nil || e.Kind != Snapshot {
+			t.Fatalf("%+v %v", e, err)
+		}
+		subs = append(subs, s)
+	}
+	c.do(write(put("a", "x", "2")))
+	v := c.machine.View()
+	if n := testing.AllocsPerRun(1_000, func() { c.hub.Publish(v, []string{"a"}) }); n != 0 {
+		t.Errorf("a publication to 1,000 subscribers that take nothing: %v allocations", n)
+	}
+	for i := range 50 {
+		c.do(write(put("a", "x", fmt.Sprint(i))))
+	}
+	for _, s := range subs {
+		e, err := s.Next(t.Context(), nil)
+		if err != nil || e.Kind != Delta || e.Revision != 52 || len(e.Delta.Delta().Puts) != 1 {
+			t.Fatalf("after 51 changes: %+v %v", e, err)
+		}
+		s.Close()
+	}
 }
 
 func TestRefusedCursors(t *testing.T) {

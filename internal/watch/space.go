@@ -17,51 +17,18 @@ const (
 )
 
 // space is a namespace that has subscribers.
-//
-// Waking all of them is left to one of them: the publisher leaves a token, some
-// waiting subscriber takes it and wakes the rest. So the publisher, on whose
-// goroutine every write waits, does the same work for one as for ten thousand.
 type space struct {
 	name        string
-	subscribers int           // guarded by Hub.mu
-	token       chan struct{} // holds one
+	subscribers int   // guarded by Hub.mu
+	bell        *bell // rings when the namespace has changed
 
-	mu     sync.Mutex // guards the fields below
-	wake   chan struct{}
+	mu     sync.Mutex  // guards the fields below
 	epoch  state.Epoch // of shared
 	mod    uint64      // the namespace's mod_revision of shared
 	shared []*Shared   // the newest last
 }
 
-func newSpace(name string) *space {
-	return &space{name: name, token: make(chan struct{}, 1), wake: make(chan struct{})}
-}
-
-// nudge has all subscribers woken. A token that is still there will do: whoever
-// takes it does so after the view was published.
-func (s *space) nudge() {
-	select {
-	case s.token <- struct{}{}:
-	default:
-	}
-}
-
-// waker returns the channel that is closed at the next wake-up. It has to be
-// asked for before the view is looked at, or a wake-up may be missed.
-func (s *space) waker() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.wake
-}
-
-// wakeAll wakes everybody who asked for a waker.
-func (s *space) wakeAll() {
-	s.mu.Lock()
-	old := s.wake
-	s.wake = make(chan struct{})
-	s.mu.Unlock()
-	close(old)
-}
+func newSpace(name string) *space { return &space{name: name, bell: newBell()} }
 
 // delta returns the delta of a view's namespace from a revision on, the one that
 // others have got already if it is the same.

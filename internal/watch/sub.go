@@ -60,20 +60,24 @@ func (s *Sub) Close() {
 // It returns the error of ctx, or ErrForeignLineage or ErrForkedEpoch when the
 // server turns out to have another history than the cursor it waited for.
 func (s *Sub) Next(ctx context.Context, progress <-chan time.Time) (Event, error) {
-	due := !s.told
+	due, bell := !s.told, s.space.bell
 	for {
 		if err := ctx.Err(); err != nil {
 			return Event{}, err
 		}
-		wake := s.space.waker()
-		event, err := s.poll(due)
+		wake := bell.listen()
+		event, at, err := s.poll(due)
 		if err != nil || event.Kind != 0 {
 			return event, err
 		}
+		if at == ahead && bell != s.hub.late {
+			bell = s.hub.late
+			continue // and look again, because it has not been listened to yet
+		}
 		select {
 		case <-wake:
-		case <-s.space.token:
-			s.space.wakeAll()
+		case <-bell.token:
+			bell.pass()
 		case <-progress:
 			due = true
 			continue
@@ -85,32 +89,32 @@ func (s *Sub) Next(ctx context.Context, progress <-chan time.Time) (Event, error
 
 // poll compares the cursor with the newest view. Progress is told if it is due.
 // No event means that there is nothing to tell.
-func (s *Sub) poll(due bool) (Event, error) {
+func (s *Sub) poll(due bool) (Event, standing, error) {
 	v := s.hub.view.Load()
 	at, err := s.cursor.compare(v, s.native)
 	switch {
 	case err != nil:
 		s.hub.counters.refused(err)
-		return Event{}, err
+		return Event{}, at, err
 	case at == ahead:
-		return Event{}, nil
+		return Event{}, at, nil
 	case at == behind:
-		return s.snapshot(v), nil
+		return s.snapshot(v), at, nil
 	}
 	n := v.Namespace(s.space.name)
 	if n.ModRevision() > s.cursor.Revision {
 		shared := s.space.delta(v, n, s.cursor.Revision, s.encoded)
 		if !shared.resolve() {
-			return s.snapshot(v), nil
+			return s.snapshot(v), at, nil
 		}
 		s.hub.counters.deltas.Add(1)
-		return s.tell(Event{View: v, Kind: Delta, Revision: shared.to, Delta: shared}), nil
+		return s.tell(Event{View: v, Kind: Delta, Revision: shared.to, Delta: shared}), at, nil
 	}
 	if !due {
-		return Event{}, nil
+		return Event{}, at, nil
 	}
 	s.hub.counters.progress.Add(1)
-	return s.tell(Event{View: v, Kind: Progress, Revision: v.Revision()}), nil
+	return s.tell(Event{View: v, Kind: Progress, Revision: v.Revision()}), at, nil
 }
 
 func (s *Sub) snapshot(v *state.View) Event {
