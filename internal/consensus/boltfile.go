@@ -16,9 +16,17 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// openStore opens the log of a data directory.
+// openStore opens the log of a data directory, or begins one if none was ever
+// there. See usedFile for what happens to a log that is gone.
 func openStore(cfg Config, c *counters, silence func(bool), fail func(error)) (*store, error) {
 	path := cfg.logPath()
+	evidence, err := evidenceOfUse(cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("open raft log %s: %w", path, err)
+	}
+	if err := refuseLost(path, evidence); err != nil {
+		return nil, fmt.Errorf("open raft log %s: %w; %s", path, err, adviceRejoin)
+	}
 	bolt, err := openBolt(path)
 	if err != nil {
 		return nil, err
@@ -40,8 +48,11 @@ func openStore(cfg Config, c *counters, silence func(bool), fail func(error)) (*
 		s.failed.Store(true)
 		fail(err)
 	}
-	if err := s.verify(); err != nil {
+	if err := s.verify(evidence != ""); err != nil {
 		return nil, errors.Join(err, s.close())
+	}
+	if err := markUsed(cfg.DataDir); err != nil {
+		return nil, errors.Join(fmt.Errorf("open raft log %s: %w", path, err), s.close())
 	}
 	return s, nil
 }
@@ -113,7 +124,7 @@ type boltMeta struct {
 
 // checkBolt verifies a database file before it is mapped into memory: access
 // beyond the end of a truncated file kills the process. A file that is missing
-// or empty is fine: it will be made.
+// or empty passes: it will be made, and refuseLost has found that it may be.
 func checkBolt(path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

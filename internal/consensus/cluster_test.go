@@ -151,8 +151,9 @@ func (s *site) kill() {
 
 // links is which links between the sites of a cluster are cut.
 type links struct {
-	mu  sync.Mutex
-	cut map[string]bool // "from to"
+	mu      sync.Mutex
+	cut     map[string]bool // "from to"
+	refused map[string]int  // connections, by who wanted them
 }
 
 func (n *links) refuse(from string) func(string) error {
@@ -160,10 +161,18 @@ func (n *links) refuse(from string) func(string) error {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if n.cut[from+" "+to] {
+			n.refused[from]++
 			return errors.New("link is cut")
 		}
 		return nil
 	}
+}
+
+// refusals counts the connections that a site wanted over cut links.
+func (n *links) refusals(from string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.refused[from]
 }
 
 // cluster is a few sites on loopback.
@@ -205,10 +214,17 @@ func testLogger(tb testing.TB, id string) *slog.Logger {
 // newCluster starts and bootstraps size voters.
 func newCluster(tb testing.TB, size int, change func(*Config)) *cluster {
 	tb.Helper()
-	c := &cluster{t: tb, net: &links{cut: make(map[string]bool)}}
+	c := &cluster{t: tb, net: &links{cut: make(map[string]bool), refused: make(map[string]int)}}
 	var members []Member
 	for i := range size {
-		s := newSite(tb, fmt.Sprintf("n%d", i+1), c.net, change)
+		s := newSite(tb, fmt.Sprintf("n%d", i+1), c.net, func(cfg *Config) {
+			if size == 1 { // depends on nobody
+				cfg.Timing.Heartbeat, cfg.Timing.Election, cfg.Timing.Lease = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
+			}
+			if change != nil {
+				change(cfg)
+			}
+		})
 		s.mustOpen()
 		c.sites = append(c.sites, s)
 		members = append(members, Member{ID: s.cfg.ID, Addr: s.node.Addr(), Voter: true})

@@ -18,11 +18,17 @@ const (
 	// MaxCommand is the largest command, in bytes; larger ones are refused with
 	// [ErrTooLarge]. Larger entries would delay heartbeats.
 	MaxCommand = 1 << 20
-	// maxProposals bounds the proposals in flight; more get ErrUnavailable.
-	maxProposals = 8192
+	// maxProposals bounds the proposals in flight, and maxProposalBytes their
+	// size; more get ErrUnavailable.
+	maxProposals     = 8192
+	maxProposalBytes = 128 << 20
 	// maxAppendEntries bounds one group commit, one message and one batch of the
 	// state machine.
 	maxAppendEntries = 256
+	// maxAppendBytes bounds the commands in one message if it carries several.
+	// 256 of the largest ones would not get through a slow link within
+	// rpcTimeout, however often they are sent.
+	maxAppendBytes = 8 << 20
 	// retainSnapshots is how many snapshots stay on disk.
 	retainSnapshots = 3
 	// logCache is how many recent entries replication reads from memory.
@@ -135,9 +141,10 @@ type Config struct {
 
 // seams are the places where this package's tests cut in.
 type seams struct {
-	store     func(innerStore) innerStore
-	snapshots func(raft.SnapshotStore) raft.SnapshotStore
-	refuse    func(addr string) error // of an outgoing connection
+	store              func(innerStore) innerStore
+	snapshots          func(raft.SnapshotStore) raft.SnapshotStore
+	refuse             func(addr string) error // of an outgoing connection
+	greeting, progress time.Duration           // of an accepted connection
 }
 
 // withDefaults returns c with every optional field filled in.
@@ -170,7 +177,8 @@ func (c Config) withDefaults() (Config, error) {
 // raftConfig translates c. Two choices are deliberate: RestoreCommittedLogs
 // stays off, because it loses the members after a restart, and snapshots are
 // restored by openSnapshots before raft starts, because raft would fall back to
-// an older one without checking that the log reaches far enough.
+// an older one without checking that the log reaches far enough. BatchApplyCh
+// lets the queue hand over a group at once.
 func (c Config) raftConfig(notify chan<- bool) *raft.Config {
 	rc := raft.DefaultConfig()
 	rc.ProtocolVersion = raft.ProtocolVersionMax
@@ -180,6 +188,7 @@ func (c Config) raftConfig(notify chan<- bool) *raft.Config {
 	rc.LeaderLeaseTimeout = c.Timing.Lease
 	rc.CommitTimeout = c.Timing.Commit
 	rc.MaxAppendEntries = maxAppendEntries
+	rc.BatchApplyCh = true
 	rc.SnapshotInterval = c.Timing.SnapshotInterval
 	rc.SnapshotThreshold = c.Timing.SnapshotThreshold
 	rc.TrailingLogs = c.Timing.TrailingLogs

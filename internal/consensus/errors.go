@@ -61,9 +61,9 @@ func (n *Node) classify(err error) error {
 	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		n.transfers.refused()
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case errors.Is(err, raft.ErrEnqueueTimeout):
+	case errors.Is(err, errNotTaken):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
-	default:
+	default: // leadership lost, or raft has ended
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
 }

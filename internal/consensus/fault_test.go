@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -28,6 +29,7 @@ type trap struct {
 	op   string
 	err  error
 	hold chan struct{} // hang until closed
+	held atomic.Bool   // something hangs or has hung
 	disk atomic.Pointer[faulty]
 }
 
@@ -44,6 +46,7 @@ func (p *trap) spring(op string) error {
 		return nil
 	}
 	if p.hold != nil {
+		p.held.Store(true)
 		<-p.hold
 		return nil
 	}
@@ -61,6 +64,7 @@ func TestDiskErrorOfLeaderIsFatalAndAnotherLeads(t *testing.T) {
 		"fsync failed": {err: syscall.EIO, after: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			of := make(map[string]*faulty)
 			p := &trap{op: "StoreLogs", err: fault.err}
 			c := newCluster(t, 3, func(cfg *Config) {
@@ -225,5 +229,44 @@ func TestUnknownCommandStopsALeader(t *testing.T) {
 	}
 	if leader.node.machine.failed != true {
 		t.Error("the state machine goes on")
+	}
+}
+
+// raft's helpers of a replicator wait for it: one that ends without telling them
+// would leave them, and with them Close, waiting for ever.
+func TestDiskErrorWhileReplicatingLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	of := make(map[string]*faulty)
+	slow := &trap{op: "StoreLogs", hold: make(chan struct{})}
+	sick := &trap{op: "GetLog", err: syscall.EIO}
+	c := newCluster(t, 3, func(cfg *Config) {
+		disks(of)(cfg)
+		disk := of[cfg.ID]
+		disk.before = func(op string) error {
+			return errors.Join(slow.springAt(disk, op), sick.springAt(disk, op))
+		}
+	})
+	leader := c.leader()
+	follower := c.follower(leader)
+	follower.waitApplied(leader.propose("before"))
+	slow.disk.Store(of[follower.cfg.ID])
+	slow.on.Store(true)
+	var wg sync.WaitGroup
+	for range 20 { // so that the follower's next entry is read from disk
+		wg.Go(func() {
+			for range logCache / 10 {
+				leader.propose("x")
+			}
+		})
+	}
+	wg.Wait()
+	sick.disk.Store(of[leader.cfg.ID])
+	sick.on.Store(true)
+	close(slow.hold)
+	checkEIO(t, leader.expectFatal(syscall.EIO))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := leader.node.Close(ctx); err != nil {
+		t.Errorf("close: %v", err)
 	}
 }

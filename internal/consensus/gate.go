@@ -5,36 +5,42 @@ import (
 	"sync"
 )
 
-// gate counts what is under way, bounds it, and can be closed: then nothing new
-// enters, and drained is closed once everything has left.
+// gate counts what is under way, bounds its number and its bytes, and can be
+// closed: then nothing new enters, and drained is closed once everything has left.
 type gate struct {
-	limit   int
-	drained chan struct{}
+	limit, limitBytes int
+	drained           chan struct{}
 
 	mu     sync.Mutex // guards the fields below
 	inside int
+	bytes  int
 	closed bool
 }
 
-func newGate(limit int) *gate { return &gate{limit: limit, drained: make(chan struct{})} }
+func newGate(limit, limitBytes int) *gate {
+	return &gate{limit: limit, limitBytes: limitBytes, drained: make(chan struct{})}
+}
 
-func (g *gate) enter() error {
+// enter lets something of that size in; leave must be called with the same size.
+func (g *gate) enter(size int) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return fmt.Errorf("%w: node is closing", ErrUnavailable)
 	}
-	if g.inside >= g.limit {
-		return fmt.Errorf("%w: %d operations are in flight", ErrUnavailable, g.inside)
+	if g.inside >= g.limit || g.bytes+size > g.limitBytes {
+		return fmt.Errorf("%w: %d operations with %d bytes are in flight", ErrUnavailable, g.inside, g.bytes)
 	}
 	g.inside++
+	g.bytes += size
 	return nil
 }
 
-func (g *gate) leave() {
+func (g *gate) leave(size int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inside--
+	g.bytes -= size
 	g.settle()
 }
 

@@ -78,15 +78,23 @@ func TestLeadSeesEverythingBeforeItsTerm(t *testing.T) {
 
 func TestLeadEndsWithTheLeadership(t *testing.T) {
 	t.Parallel()
-	ended := make(chan string, 10)
+	begun, ended := make(chan string, 10), make(chan string, 10)
 	c := newCluster(t, 3, func(cfg *Config) {
 		id := cfg.ID
 		cfg.Lead = func(ctx context.Context, _ uint64) {
+			begun <- id
 			<-ctx.Done()
 			ended <- id
 		}
 	})
 	leader := c.leader()
+	for id := ""; id != leader.cfg.ID; {
+		select {
+		case id = <-begun:
+		case <-testCtx(t).Done():
+			t.Fatal("Lead does not begin")
+		}
+	}
 	c.isolate(leader)
 	select {
 	case id := <-ended:

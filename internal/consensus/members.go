@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,12 +50,12 @@ func (n *Node) Bootstrap(members []Member) error {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
 	done := make(chan error, 1)
-	if err := n.gate.enter(); err != nil {
+	if err := n.gate.enter(0); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
 	go func() {
-		defer n.gate.leave()
-		done <- n.raft.BootstrapCluster(configuration).Error()
+		defer n.gate.leave(0)
+		done <- n.futures.wait(n.raft.BootstrapCluster(configuration))
 	}()
 	select {
 	case err = <-done:
@@ -89,46 +90,106 @@ func servers(members []Member) (raft.Configuration, error) {
 // AddNonvoter adds a member that receives the log and has no vote, or changes
 // the address of a member. Leader only.
 func (n *Node) AddNonvoter(ctx context.Context, id, addr string) error {
-	return n.change(ctx, "add member "+id, func(enqueue time.Duration) raft.IndexFuture {
-		return n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), 0, enqueue)
+	return n.change(ctx, "add member "+id, func() (startChange, error) {
+		if id == "" || addr == "" {
+			return nil, errors.New("id and address are required")
+		}
+		for _, s := range n.configuration().Servers {
+			if string(s.Address) == addr && string(s.ID) != id {
+				return nil, fmt.Errorf("address %s is that of member %s", addr, s.ID)
+			}
+		}
+		return func(enqueue time.Duration) raft.IndexFuture {
+			return n.raft.AddNonvoter(raft.ServerID(id), raft.ServerAddress(addr), 0, enqueue)
+		}, nil
 	})
 }
 
 // Promote gives a member a vote. Leader only. raft would count an empty new voter
 // at once, and a small cluster could commit nothing until it has caught up; so
-// ErrNotCaughtUp is returned until the member has nearly all of the log.
+// ErrNotCaughtUp is returned until the member has nearly all of the log, and
+// while it does not answer.
 func (n *Node) Promote(ctx context.Context, id string) error {
-	verb := "promote member " + id
-	future := n.raft.GetConfiguration()
-	server, ok := findServer(future.Configuration(), id)
-	switch {
-	case n.raft.State() != raft.Leader:
-		return fmt.Errorf("%s: %w", verb, n.classify(raft.ErrNotLeader))
-	case !ok:
-		return fmt.Errorf("%s: %w", verb, ErrNotMember)
-	case server.Suffrage == raft.Voter:
-		return nil
-	}
-	has, _ := n.trans.lastLog(server.ID)
-	if last := n.raft.LastIndex(); has+caughtUp < last || has == 0 {
-		return fmt.Errorf("%s: %w: it has %d of %d entries", verb, ErrNotCaughtUp, has, last)
-	}
-	return n.change(ctx, verb, func(enqueue time.Duration) raft.IndexFuture {
-		return n.raft.AddVoter(server.ID, server.Address, future.Index(), enqueue)
+	return n.change(ctx, "promote member "+id, func() (startChange, error) {
+		server, ok := findServer(n.configuration(), id)
+		switch {
+		case !ok:
+			return nil, ErrNotMember
+		case server.Suffrage == raft.Voter:
+			return nil, nil
+		}
+		has, heard := n.trans.lastLog(server.ID)
+		if last := n.raft.LastIndex(); has+caughtUp < last || has == 0 {
+			return nil, fmt.Errorf("%w: it has %d of %d entries", ErrNotCaughtUp, has, last)
+		}
+		if silent := time.Since(heard); silent > n.cfg.Timing.Heartbeat {
+			return nil, fmt.Errorf("%w: it has not answered for %v", ErrNotCaughtUp, silent.Round(time.Millisecond))
+		}
+		return func(enqueue time.Duration) raft.IndexFuture {
+			return n.raft.AddVoter(server.ID, server.Address, 0, enqueue)
+		}, nil
 	})
 }
 
-// Remove removes a member; removing one that is not there does nothing. Leader
-// only. A leader that removes itself leads until that is committed. The removed
-// node ends with ErrRemoved if it learns of it.
+// Remove removes a member; removing one that is not there does nothing. The last
+// voter cannot be removed. Leader only. A leader that removes itself leads until
+// that is committed. The removed node ends with ErrRemoved if it learns of it.
 func (n *Node) Remove(ctx context.Context, id string) error {
-	return n.change(ctx, "remove member "+id, func(enqueue time.Duration) raft.IndexFuture {
-		return n.raft.RemoveServer(raft.ServerID(id), 0, enqueue)
+	return n.change(ctx, "remove member "+id, func() (startChange, error) {
+		members := n.configuration()
+		voters := slices.DeleteFunc(members.Clone().Servers, func(s raft.Server) bool {
+			return s.Suffrage != raft.Voter || string(s.ID) == id
+		})
+		switch _, ok := findServer(members, id); {
+		case !ok:
+			return nil, nil
+		case len(voters) == 0:
+			return nil, errors.New("it is the last voter")
+		}
+		return func(enqueue time.Duration) raft.IndexFuture {
+			return n.raft.RemoveServer(raft.ServerID(id), 0, enqueue)
+		}, nil
 	})
 }
 
-func (n *Node) change(ctx context.Context, verb string, start func(time.Duration) raft.IndexFuture) error {
-	if _, err := await(ctx, n, start); err != nil {
+// startChange has raft begin a change of the members.
+type startChange func(enqueue time.Duration) raft.IndexFuture
+
+// change makes one change of the members at a time: what decide has found must
+// still be so when raft begins. raft could compare an index, but does not tell
+// which. If decide returns nil there is nothing to change; change then returns
+// once what decide has seen is committed.
+func (n *Node) change(ctx context.Context, verb string, decide func() (startChange, error)) error {
+	if err := n.admit(ctx); err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	if err := n.gate.enter(0); err != nil {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	select {
+	case n.changing <- struct{}{}:
+	case <-ctx.Done():
+		n.gate.leave(0)
+		return fmt.Errorf("%s: %w: %w", verb, ErrUnavailable, ctx.Err())
+	case <-n.stopped:
+		n.gate.leave(0)
+		return fmt.Errorf("%s: %w", verb, errStopping())
+	}
+	left := func() {
+		<-n.changing
+		n.gate.leave(0)
+	}
+	start, err := decide()
+	switch {
+	case err != nil:
+		left()
+	case start == nil:
+		left()
+		_, err = n.barrier(ctx)
+	default:
+		_, err = settle(ctx, n, start, left)
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", verb, err)
 	}
 	return nil

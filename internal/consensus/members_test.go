@@ -82,11 +82,74 @@ func TestReaddedMemberStays(t *testing.T) {
 	must(t, leader.node.AddNonvoter(testCtx(t), follower.cfg.ID, follower.cfg.BindAddr))
 	follower.mustOpen()
 	follower.waitApplied(leader.propose("y"))
+	follower.waitApplied(leader.propose("z")) // by now it has seen its removal
+	eventually(t, "the removal to turn out to be an old one", func() bool {
+		r := &follower.node.removal
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return !r.confirming
+	})
 	select {
 	case err := <-follower.fatal:
 		t.Error("fatal:", err)
-	case <-time.After(4 * follower.cfg.Timing.Heartbeat): // longer than a removal takes to confirm
+	default:
 	}
+}
+
+func TestPromotedMemberMustAnswer(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1, nil)
+	leader := c.leader()
+	s := newSite(t, "new", c.net, nil)
+	s.mustOpen()
+	c.sites = append(c.sites, s)
+	must(t, leader.node.AddNonvoter(testCtx(t), "new", s.node.Addr()))
+	s.waitApplied(leader.propose("x"))
+	c.isolate(s)
+	// It has the whole log, and would leave the two of them without a majority.
+	eventually(t, "the refusal", func() bool {
+		_, heard := leader.node.trans.lastLog("new")
+		return time.Since(heard) > leader.cfg.Timing.Heartbeat
+	})
+	if err := leader.node.Promote(testCtx(t), "new"); !errors.Is(err, ErrNotCaughtUp) {
+		t.Errorf("promote a member that is gone: %v", err)
+	}
+	leader.propose("still alone")
+}
+
+func TestImpossibleChangesAreRefused(t *testing.T) {
+	t.Parallel()
+	leader := newCluster(t, 1, nil).leader()
+	ctx := testCtx(t)
+	last := leader.node.Status().LastIndex
+	for name, err := range map[string]error{
+		"last voter":      leader.node.Remove(ctx, leader.cfg.ID),
+		"address in use":  leader.node.AddNonvoter(ctx, "other", leader.node.Addr()),
+		"without address": leader.node.AddNonvoter(ctx, "other", ""),
+	} {
+		if err == nil || errors.Is(err, ErrUnknownOutcome) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := leader.node.Status().LastIndex; got != last {
+		t.Errorf("the log went from %d to %d", last, got)
+	}
+	must(t, leader.node.Remove(ctx, "stranger"))
+	must(t, leader.node.Promote(ctx, leader.cfg.ID))
+}
+
+// What a change was decided on must still hold when it is made.
+func TestOneChangeAtATime(t *testing.T) {
+	t.Parallel()
+	leader := newCluster(t, 1, nil).leader()
+	leader.node.changing <- struct{}{} // somebody else's
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := leader.node.Remove(ctx, "x"); !errors.Is(err, ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("second change: %v", err)
+	}
+	<-leader.node.changing
+	must(t, leader.node.Remove(testCtx(t), "x"))
 }
 
 func TestTransfer(t *testing.T) {
@@ -125,9 +188,13 @@ func TestStuckTransferIsFatal(t *testing.T) {
 	tr := transfers{limit: time.Minute, fail: func(err error) { failed = err }}
 	tr.begin()
 	if tr.refused(); failed != nil {
-		t.Error("a transfer under way is fatal:", failed)
+		t.Error("a transfer under way is fatal:", failed) // however long raft's main goroutine may be busy
 	}
-	tr.begun = time.Now().Add(-2 * time.Minute)
+	tr.end()
+	if tr.refused(); failed != nil {
+		t.Error("a transfer that has just ended is fatal:", failed)
+	}
+	tr.settled = time.Now().Add(-2 * time.Minute)
 	if tr.refused(); failed == nil || !strings.Contains(failed.Error(), "restart") {
 		t.Errorf("a stuck transfer: %v", failed)
 	}

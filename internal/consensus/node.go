@@ -55,12 +55,16 @@ type Node struct {
 	failure   *failure
 	applied   applied
 	gate      *gate
+	futures   futures
+	queue     queue
 	reads     reads
 	transfers transfers
+	changing  chan struct{} // held by the one change of the members under way
 	removal   removal
 	lead      leadership
 
 	store   *store
+	ahead   *ahead
 	trans   *transport
 	machine *machine
 	raft    *raft.Raft
@@ -90,6 +94,7 @@ func Open(cfg Config, sm StateMachine) (*Node, error) {
 	if err := n.open(sm); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
+	n.queue.start(n.stopped, maxProposals)
 	n.lead.start(working)
 	return n, nil
 }
@@ -97,16 +102,24 @@ func Open(cfg Config, sm StateMachine) (*Node, error) {
 // newNode returns a node without parts; working ends when stop is called.
 func newNode(working context.Context, stop context.CancelFunc, cfg Config) *Node {
 	n := &Node{
-		cfg:     cfg,
-		log:     cfg.Logger,
-		opened:  time.Now(),
-		failure: newFailure(),
-		gate:    newGate(maxProposals),
-		ready:   make(chan struct{}),
-		halted:  make(chan struct{}),
-		closed:  make(chan struct{}),
-		stopped: working.Done(),
-		stop:    stop,
+		cfg:      cfg,
+		log:      cfg.Logger,
+		opened:   time.Now(),
+		failure:  newFailure(),
+		gate:     newGate(maxProposals, maxProposalBytes),
+		changing: make(chan struct{}, 1),
+		ready:    make(chan struct{}),
+		halted:   make(chan struct{}),
+		closed:   make(chan struct{}),
+		stopped:  working.Done(),
+		stop:     stop,
+	}
+	n.futures.ended = make(chan struct{})
+	n.queue = queue{
+		apply:   func(data []byte, enqueue time.Duration) raft.ApplyFuture { return n.raft.Apply(data, enqueue) },
+		futures: &n.futures,
+		leave:   func(p *proposal) { n.gate.leave(len(p.data)) },
+		wake:    make(chan struct{}, 1),
 	}
 	n.reads.barrier = func() (uint64, error) { return n.barrier(working) }
 	n.transfers = transfers{limit: 3 * cfg.Timing.Election, fail: n.failure.fail}
@@ -139,6 +152,8 @@ func (n *Node) open(sm StateMachine) error {
 	if err != nil {
 		return err
 	}
+	n.ahead = newAhead(n.store, n.shared, n.failure.done)
+	n.trans.written = n.ahead.written
 	snaps, err := openSnapshots(n.cfg, &n.counters)
 	if err != nil {
 		return err
@@ -165,6 +180,23 @@ func (n *Node) open(sm StateMachine) error {
 	return errors.Join(err, n.failure.arm(n.fall))
 }
 
+// shared tells whether a commit takes another voter beside this node. The
+// configuration is the one in use when raft's main goroutine asks.
+func (n *Node) shared() bool {
+	select {
+	case <-n.ready:
+	default:
+		return false
+	}
+	voters := 0
+	for _, s := range n.configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	return voters > 1
+}
+
 // restoreState restores the newest snapshot that can be trusted.
 func restoreState(s *store, snaps *snapshots, m *machine) error {
 	first, err := s.FirstIndex()
@@ -185,7 +217,7 @@ func restoreState(s *store, snaps *snapshots, m *machine) error {
 // startRaft starts raft on a goroutine of its own, which a failing store may end,
 // and turns into an error what raft takes for a reason to panic.
 func (n *Node) startRaft(snaps *snapshots) error {
-	cached, err := raft.NewLogCache(logCache, n.store)
+	cached, err := raft.NewLogCache(logCache, n.ahead)
 	if err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
@@ -286,15 +318,12 @@ func (n *Node) Status() Status {
 func (n *Node) Addr() string { return string(n.trans.LocalAddr()) }
 
 // Close lets nothing new in, waits for what is under way, hands the leadership
-// over if this node has it, and stops. ctx bounds the waiting, not the stopping: when it ends, or when
-// the disk hangs, Close returns an error and the rest is left to the end of the
-// process. Later calls return what the first one did. It must not be called from
-// Lead, OnFatal or the state machine, which it waits for.
+// over if this node has it, and stops. ctx bounds the waiting, not the stopping:
+// when it ends, or while the disk hangs, Close returns an error and the stopping
+// goes on. A later call waits for the same end. It must not be called from Lead,
+// OnFatal or the state machine, which it waits for.
 func (n *Node) Close(ctx context.Context) error {
-	n.closing.Do(func() {
-		defer close(n.closed)
-		n.closeErr = n.close(ctx)
-	})
+	n.closing.Do(func() { go n.close(ctx) })
 	select {
 	case <-n.closed:
 		return n.closeErr
@@ -303,27 +332,24 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 }
 
-func (n *Node) close(ctx context.Context) error {
+// close ends everything, in the order in which one waits for the other.
+func (n *Node) close(ctx context.Context) {
+	defer close(n.closed)
 	n.gate.close()
 	n.handOver(ctx)
 	future := n.halt()
 	cutErr := n.trans.cut()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = future.Error()
-		n.lead.wg.Wait()
-		n.reads.close()
-		n.removal.wg.Wait()
-		n.trans.wait()
-		n.failure.wait()
-	}()
-	select {
-	case <-done:
-		return errors.Join(cutErr, n.store.close())
-	case <-ctx.Done():
-		return fmt.Errorf("close consensus: %w", ctx.Err())
-	}
+	_ = future.Error()
+	n.futures.end()
+	n.lead.wg.Wait()
+	n.reads.close()
+	n.queue.wg.Wait()
+	<-n.gate.drained
+	n.removal.wg.Wait()
+	n.trans.wait()
+	n.failure.wait()
+	n.ahead.stop()
+	n.closeErr = errors.Join(cutErr, n.store.close())
 }
 
 // handOver waits for what is under way, which a transfer would leave with an
@@ -357,9 +383,13 @@ func (n *Node) abandon() error {
 	}
 	if n.raft != nil {
 		_ = n.ending.Error()
+		n.removal.wg.Wait()
 	}
 	if n.trans != nil {
 		n.trans.wait()
+	}
+	if n.ahead != nil {
+		n.ahead.stop()
 	}
 	if n.store != nil {
 		err = errors.Join(err, n.store.close())

@@ -28,7 +28,7 @@ type mark struct{ index, term uint64 }
 type peer struct {
 	id        raft.ServerID
 	transport *transport
-	slot      chan mark // the newest commit to tell; filled by the state machine's goroutine alone
+	slot      chan mark // the newest commit to tell; filled under mu
 	quit      chan struct{}
 	quitOnce  sync.Once
 
@@ -39,6 +39,8 @@ type peer struct {
 	target  raft.ServerAddress
 	last    raft.AppendEntriesRequest // header and term that raft sent last, without entries
 	commit  uint64                    // highest commit index that raft sent in that term
+	reached uint64                    // highest entry that raft sent in that term
+	early   mark                      // a commit that came before its entry was sent; zero if none
 	lastLog uint64
 	heardAt time.Time
 }
@@ -49,16 +51,28 @@ func newPeer(id raft.ServerID, t *transport) *peer {
 
 func (p *peer) stop() { p.quitOnce.Do(func() { close(p.quit) }) }
 
-// sent remembers a message that raft sent as leader.
-func (p *peer) sent(target raft.ServerAddress, req *raft.AppendEntriesRequest) {
+// sent remembers a message that raft sent as leader; refused tells that the peer
+// has not taken what was in it.
+func (p *peer) sent(target raft.ServerAddress, req *raft.AppendEntriesRequest, refused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target = target
 	if req.Term != p.last.Term {
 		p.last = raft.AppendEntriesRequest{RPCHeader: req.RPCHeader, Term: req.Term}
-		p.commit = 0
+		p.commit, p.reached = 0, 0
+	}
+	if refused {
+		return
 	}
 	p.commit = max(p.commit, req.LeaderCommitIndex)
+	p.reached = max(p.reached, req.PrevLogEntry)
+	if n := len(req.Entries); n > 0 {
+		p.reached = max(p.reached, req.Entries[n-1].Index)
+	}
+	if p.early.index > 0 && p.early.index <= p.reached {
+		p.offer(p.early)
+		p.early = mark{}
+	}
 }
 
 // heard remembers an answer.
@@ -68,16 +82,24 @@ func (p *peer) heard(resp *raft.AppendEntriesResponse) {
 	p.lastLog, p.heardAt = resp.LastLog, time.Now()
 }
 
-// offer puts a commit in the slot, in place of an older one. It never blocks.
+// nudge has the peer told of a commit, soon. It never waits for the network.
+func (p *peer) nudge(at mark) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.offer(at)
+}
+
+// offer puts a commit in the slot, in place of an older one. It never blocks. The
+// caller holds p.mu.
 func (p *peer) offer(at mark) {
 	select {
-	case <-p.slot:
+	case old := <-p.slot:
+		if old.index > at.index {
+			at = old
+		}
 	default:
 	}
-	select {
-	case p.slot <- at:
-	default:
-	}
+	p.slot <- at // nobody else fills it
 }
 
 func (p *peer) run() {
@@ -130,12 +152,20 @@ func (p *peer) try(at mark) bool {
 }
 
 // request builds the nudge, unless raft has said as much already, or has never
-// spoken to this peer in the term of the entry or a later one.
+// spoken to this peer in the term of the entry or a later one. A peer that has
+// not been sent the entry would refuse; it is nudged once it has, unless the
+// message with the entry tells of its commit too.
 func (p *peer) request(at mark) (raft.AppendEntriesRequest, raft.ServerAddress, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	req := p.last
 	if req.Term < at.term || p.commit >= at.index {
+		return req, "", false
+	}
+	if p.reached < at.index {
+		if p.early.index < at.index {
+			p.early = at
+		}
 		return req, "", false
 	}
 	req.PrevLogEntry, req.PrevLogTerm, req.LeaderCommitIndex = at.index, at.term, at.index

@@ -175,26 +175,29 @@ func TestDamagedEntryIsRefusedAtStart(t *testing.T) {
 
 func TestGate(t *testing.T) {
 	t.Parallel()
-	g := newGate(2)
-	must(t, g.enter())
-	must(t, g.enter())
-	if err := g.enter(); !errors.Is(err, ErrUnavailable) {
+	g := newGate(2, 100)
+	must(t, g.enter(60))
+	if err := g.enter(41); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("too many bytes: %v", err)
+	}
+	must(t, g.enter(40))
+	if err := g.enter(0); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("one too many: %v", err)
 	}
-	g.leave()
-	must(t, g.enter())
+	g.leave(40)
+	must(t, g.enter(0))
 	g.close()
 	g.close()
-	if err := g.enter(); !errors.Is(err, ErrUnavailable) {
+	if err := g.enter(0); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("after close: %v", err)
 	}
-	g.leave()
+	g.leave(0)
 	select {
 	case <-g.drained:
 		t.Error("drained with one inside")
 	default:
 	}
-	g.leave()
+	g.leave(60)
 	<-g.drained
 }
 

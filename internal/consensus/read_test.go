@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +90,32 @@ func TestWaitApplied(t *testing.T) {
 	if len(a.waiters) != 0 {
 		t.Errorf("%d waiters left behind", len(a.waiters))
 	}
+}
+
+// Whoever waits is woken by the index itself, not by a clock.
+func TestWaitAppliedDoesNotPoll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var a applied
+		var woken atomic.Int32
+		for range 3 {
+			go func() {
+				must(t, a.wait(t.Context(), nil, 5))
+				woken.Add(1)
+			}()
+		}
+		synctest.Wait()
+		for _, step := range []struct {
+			index uint64
+			want  int32
+		}{{4, 0}, {5, 3}} {
+			a.advance(step.index)
+			synctest.Wait() // no time passes meanwhile
+			if got := woken.Load(); got != step.want {
+				t.Errorf("%d woken at %d, want %d", got, step.index, step.want)
+			}
+		}
+	})
 }
 
 // Whatever the order of waits, cancellations and advances: exactly those are

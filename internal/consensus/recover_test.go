@@ -12,6 +12,7 @@ func TestRecoverFromTwoOfThreeLost(t *testing.T) {
 	t.Parallel()
 	for _, snapshot := range []bool{false, true} {
 		t.Run(fmt.Sprint("snapshot=", snapshot), func(t *testing.T) {
+			t.Parallel()
 			c := newCluster(t, 3, nil)
 			leader := c.leader()
 			var want []string

@@ -90,6 +90,7 @@ func TestDamagedSnapshotFallsBack(t *testing.T) {
 	t.Parallel()
 	for _, damage := range snapshotDamages {
 		t.Run(damage.name, func(t *testing.T) {
+			t.Parallel()
 			s, _, newer, want := twoSnapshots(t, 10_000)
 			damage.do(t, newer)
 			var out syncBuffer
@@ -115,6 +116,7 @@ func TestDamagedSnapshotWithoutLogIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, damage := range snapshotDamages {
 		t.Run(damage.name, func(t *testing.T) {
+			t.Parallel()
 			s, _, newer, _ := twoSnapshots(t, 1) // the log begins at the newer snapshot
 			damage.do(t, newer)
 			err := s.open()

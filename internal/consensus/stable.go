@@ -98,8 +98,9 @@ func (s *store) GetUint64(key []byte) (uint64, error) {
 
 // verify checks what raft takes on trust when it starts. Absence means something
 // to raft: without a term it begins at zero, without a vote it votes again. So
-// both are there from the first start on, and must be there whenever anything is.
-func (s *store) verify() error {
+// both are there from the first start on, and must be there whenever anything is;
+// used tells that this is not the first start.
+func (s *store) verify(used bool) error {
 	last, err := s.LastIndex()
 	if err != nil {
 		return err
@@ -113,7 +114,7 @@ func (s *store) verify() error {
 		return voteErr
 	}
 	switch {
-	case termErr != nil && voteErr != nil && last == 0:
+	case termErr != nil && voteErr != nil && last == 0 && !used:
 		s.vote = vote{pending: true}
 		return s.Set([]byte(keyVoteCandidate), nil)
 	case voteErr != nil:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -29,7 +30,8 @@ type innerStore interface {
 // raft ignores some errors of a store and panics on others. Once live, a failed
 // call therefore does not return: it ends the goroutine that made it. Deferred
 // functions still run, so raft answers what is pending, and nothing that follows
-// the failed call happens. Only goroutines of raft use a live store.
+// the failed call happens. What raft does not answer ends with raft, see
+// endWith. Only goroutines of raft use a live store.
 type store struct {
 	inner    innerStore
 	path     string // for messages
@@ -53,10 +55,27 @@ func (s *store) down(err error) error {
 	if !s.failed.Swap(true) {
 		s.fail(err)
 	}
-	if s.live.Load() {
+	if s.live.Load() && !inPipeline() {
 		runtime.Goexit()
 	}
 	return err
+}
+
+// inPipeline tells whether the caller runs in raft's pipelined replication. That
+// one takes an error as it should, and must be given it: its goroutine has a
+// helper that waits to be told of the end, which no deferred function does.
+func inPipeline() bool {
+	var callers [32]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers[:])])
+	for {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.Function, "raft.(*Raft).pipelineReplicate") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 // describe names the file, what went wrong, and what to do about it.

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,7 +20,8 @@ const (
 	// maxAccepted bounds the connections from other members; each costs a buffer
 	// of 256 KiB before its first message. More are closed at once.
 	maxAccepted = 128
-	// handshakeTimeout bounds the TLS handshake of either side.
+	// handshakeTimeout bounds the TLS handshake of either side, and how long a
+	// new connection may be silent.
 	handshakeTimeout = 5 * time.Second
 )
 
@@ -34,6 +36,8 @@ type stream struct {
 	server, client *tls.Config
 	dialer         net.Dialer
 	refuse         func(addr string) error // from seams; nil in production
+	greeting       time.Duration           // until an accepted connection has brought something
+	progress       time.Duration           // until a request that has begun goes on
 	log            *slog.Logger
 	working        context.Context //nolint:containedctx // ends dialling under way when the stream is closed
 	stop           context.CancelFunc
@@ -71,6 +75,8 @@ func listen(cfg Config) (*stream, error) {
 		server:    cfg.ServerTLS,
 		client:    cfg.ClientTLS,
 		refuse:    cfg.seams.refuse,
+		greeting:  cmp.Or(cfg.seams.greeting, handshakeTimeout),
+		progress:  cmp.Or(cfg.seams.progress, rpcTimeout),
 		log:       cfg.Logger,
 		conns:     make(map[*streamConn]struct{}),
 	}
@@ -211,6 +217,11 @@ type streamConn struct {
 
 	shake    sync.Once
 	shakeErr error
+
+	// Of an accepted connection; its handler reads and writes in turn.
+	greeted bool // has brought something
+	midway  bool // has brought something since the last answer
+	bounded bool // has a deadline for reading
 }
 
 // secure turns an outgoing connection into TLS.
@@ -234,24 +245,65 @@ func (c *streamConn) secure(ctx context.Context, address string) error {
 	return nil
 }
 
-// Read does the handshake of an accepted connection first, in the goroutine of
-// that connection and in bounded time: raft sets no deadline while it waits for
-// a request, and a peer that never speaks must not hold the listener up.
+// Read of an accepted connection does the handshake first, in the goroutine of
+// that connection, and takes bounded time where raft sets no deadline; see expect.
 func (c *streamConn) Read(p []byte) (int, error) {
-	if server, ok := c.Conn.(*tls.Conn); ok && c.incoming {
-		c.shake.Do(func() {
-			ctx, cancel := context.WithTimeout(c.stream.working, handshakeTimeout)
-			defer cancel()
-			if err := server.HandshakeContext(ctx); err != nil {
-				c.stream.log.Warn("refused a raft connection", "remote", c.RemoteAddr().String(), "error", err)
-				c.shakeErr = io.EOF // already reported
-			}
-		})
+	if !c.incoming {
+		return c.Conn.Read(p)
+	}
+	if server, ok := c.Conn.(*tls.Conn); ok {
+		c.shake.Do(func() { c.shakeErr = c.handshake(server) })
 		if c.shakeErr != nil {
 			return 0, c.shakeErr
 		}
 	}
-	return c.Conn.Read(p)
+	if err := c.expect(); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	c.greeted, c.midway = c.greeted || n > 0, c.midway || n > 0
+	return n, err
+}
+
+func (c *streamConn) handshake(server *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(c.stream.working, handshakeTimeout)
+	defer cancel()
+	if err := server.HandshakeContext(ctx); err != nil {
+		c.stream.log.Warn("refused a raft connection", "remote", c.RemoteAddr().String(), "error", err)
+		return io.EOF // already reported
+	}
+	return nil
+}
+
+// expect sets how long to wait for the next bytes of a peer. Between requests
+// there is no limit. But whoever connects has something to say, and must not hold
+// a place by silence. And whoever has begun a request must go on: raft's main
+// goroutine itself reads a snapshot, and could do nothing else, not even vote,
+// until a connection to a host that is gone breaks by itself, minutes later.
+func (c *streamConn) expect() error {
+	switch {
+	case !c.greeted:
+		c.bounded = true
+		return c.SetReadDeadline(time.Now().Add(c.stream.greeting))
+	case c.midway:
+		c.bounded = true
+		return c.SetReadDeadline(time.Now().Add(c.stream.progress))
+	case c.bounded:
+		c.bounded = false
+		return c.SetReadDeadline(time.Time{})
+	}
+	return nil
+}
+
+// Write of an accepted connection sends an answer, in bounded time.
+func (c *streamConn) Write(p []byte) (int, error) {
+	if c.incoming {
+		c.midway = false
+		if err := c.SetWriteDeadline(time.Now().Add(rpcTimeout)); err != nil {
+			return 0, err
+		}
+	}
+	return c.Conn.Write(p)
 }
 
 // abort closes the connection under its user, without TLS's farewell, which

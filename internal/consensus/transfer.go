@@ -16,10 +16,10 @@ func (n *Node) Transfer(ctx context.Context, id string) error {
 	if err := n.admit(ctx); err != nil {
 		return fmt.Errorf("transfer leadership: %w", err)
 	}
-	if err := n.gate.enter(); err != nil {
+	if err := n.gate.enter(0); err != nil {
 		return fmt.Errorf("transfer leadership: %w", err)
 	}
-	return n.transfer(ctx, id, n.gate.leave)
+	return n.transfer(ctx, id, func() { n.gate.leave(0) })
 }
 
 // transfer is Transfer for a leader; left is called once raft is done.
@@ -36,7 +36,10 @@ func (n *Node) transfer(ctx context.Context, id string, left func()) error {
 	n.transfers.begin()
 	_, err = settle(ctx, n, func(time.Duration) raft.Future {
 		return n.raft.LeadershipTransferToServer(target.ID, target.Address)
-	}, left)
+	}, func() {
+		n.transfers.end()
+		left()
+	})
 	if err != nil {
 		return fmt.Errorf("transfer leadership to %s: %w", target.ID, err)
 	}
@@ -75,27 +78,35 @@ func (n *Node) successor(id string) (raft.Server, error) {
 
 // transfers notices a transfer of leadership that never ends. raft may forget to
 // clear its flag when the leader steps down in the middle; if it leads again, it
-// refuses every write for ever. A transfer begins nowhere but in Transfer, so the
-// flag is stuck if it is still set long after the last one began.
+// refuses every write for ever. A transfer begins nowhere but in transfer, so the
+// flag is stuck if it is still set long after raft has settled the last one.
 type transfers struct {
 	limit time.Duration
 	fail  func(error)
 
-	mu    sync.Mutex // guards begun
-	begun time.Time
+	mu      sync.Mutex // guards the fields below
+	pending int
+	settled time.Time // when the last one ended
 }
 
 func (t *transfers) begin() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.begun = time.Now()
+	t.pending++
+}
+
+func (t *transfers) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pending--
+	t.settled = time.Now()
 }
 
 // refused takes note that raft refused something because of a transfer.
 func (t *transfers) refused() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if since := time.Since(t.begun); since > t.limit {
+	if t.pending == 0 && time.Since(t.settled) > t.limit {
 		t.fail(fmt.Errorf("leadership transfer has not ended after %v, and writes are refused; restart the process", t.limit))
 	}
 }

@@ -23,11 +23,15 @@ var errSilent = errors.New("this node is silent: its disk hangs or failed")
 //   - While silent nothing leaves, so that a leader with a hanging disk loses
 //     its followers.
 //   - It remembers what raft sent to each peer, which the commit nudge needs.
+//   - It holds back an answer about entries that this disk does not have yet,
+//     see ahead.
 type transport struct {
 	*raft.NetworkTransport
 	stream     *stream
 	nudging    bool
 	transferIn time.Duration // bounds TimeoutNow
+	// written waits until this disk has an entry; false if it will not.
+	written func(index uint64, quit <-chan struct{}) bool
 
 	hanging atomic.Int32 // writes that hang
 	mute    atomic.Bool  // for good
@@ -58,6 +62,7 @@ func newTransport(cfg Config, s *stream) *transport {
 		stream:           s,
 		nudging:          !cfg.DisableNudge,
 		transferIn:       cfg.Timing.Election,
+		written:          func(uint64, <-chan struct{}) bool { return true },
 		peers:            make(map[raft.ServerID]*peer),
 	}
 }
@@ -85,11 +90,15 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 	if t.silent() {
 		return errSilent
 	}
+	trim(req)
 	if err := t.NetworkTransport.AppendEntries(id, target, req, resp); err != nil {
 		p.appendFailures.Add(1)
 		return err
 	}
-	p.sent(target, req)
+	if n := len(req.Entries); n > 0 && !t.written(req.Entries[n-1].Index, nil) {
+		return errSilent
+	}
+	p.sent(target, req, !resp.Success)
 	p.heard(resp)
 	return nil
 }
@@ -103,7 +112,14 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline{AppendPipeline: inner, transport: t, peer: t.peer(id), target: target}, nil
+	p := &pipeline{
+		AppendPipeline: inner, transport: t, peer: t.peer(id), target: target,
+		answers: make(chan raft.AppendFuture), quit: make(chan struct{}),
+	}
+	if !t.spawn(p.forward) {
+		return nil, errors.Join(errSilent, inner.Close())
+	}
+	return p, nil
 }
 
 // RequestVote asks for a vote.
@@ -201,7 +217,7 @@ func (t *transport) nudge(at mark) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.peers {
-		p.offer(at)
+		p.nudge(at)
 	}
 }
 
@@ -252,6 +268,42 @@ type pipeline struct {
 	transport *transport
 	peer      *peer
 	target    raft.ServerAddress
+
+	answers chan raft.AppendFuture
+	quit    chan struct{} // closed by Close
+	once    sync.Once
+}
+
+// forward hands over the follower's answers, each once this disk has the entries
+// that it is about.
+func (p *pipeline) forward() {
+	arrived := p.AppendPipeline.Consumer()
+	for {
+		select {
+		case answer := <-arrived:
+			entries := answer.Request().Entries
+			if n := len(entries); n > 0 && !p.transport.written(entries[n-1].Index, p.quit) {
+				_ = p.AppendPipeline.Close() // raft may be waiting for room in it
+				return
+			}
+			select {
+			case p.answers <- answer:
+			case <-p.quit:
+				return
+			}
+		case <-p.quit:
+			return
+		}
+	}
+}
+
+// Consumer returns the answers.
+func (p *pipeline) Consumer() <-chan raft.AppendFuture { return p.answers }
+
+// Close ends the pipeline.
+func (p *pipeline) Close() error {
+	p.once.Do(func() { close(p.quit) })
+	return p.AppendPipeline.Close()
 }
 
 // AppendEntries sends without waiting for the answer.
@@ -259,13 +311,26 @@ func (p *pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.Appe
 	if p.transport.silent() {
 		return nil, errSilent
 	}
+	trim(req)
 	future, err := p.AppendPipeline.AppendEntries(req, resp)
 	if err != nil {
 		p.peer.appendFailures.Add(1)
 		return nil, err
 	}
-	p.peer.sent(p.target, req)
+	p.peer.sent(p.target, req, false)
 	return future, nil
+}
+
+// trim bounds the size of a message that carries several entries. raft goes on
+// after the last entry that it finds in the message when it has been sent.
+func trim(req *raft.AppendEntriesRequest) {
+	size := 0
+	for i, l := range req.Entries {
+		if size += len(l.Data); size > maxAppendBytes && i > 0 {
+			req.Entries = req.Entries[:i]
+			return
+		}
+	}
 }
 
 func hasServer(members raft.Configuration, id raft.ServerID) bool {

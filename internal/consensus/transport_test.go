@@ -90,13 +90,110 @@ func TestCutFollowerKeepsItsTerm(t *testing.T) {
 	cut.waitApplied(leader.propose("before"))
 	c.isolate(cut)
 	term := cut.node.Status().Term
-	eventually(t, "the cut follower to ask for votes", func() bool { return cut.node.Status().Role == Candidate })
-	<-time.After(3 * cut.cfg.Timing.Election) // it asks several times
+	eventually(t, "the cut follower to stand for election", func() bool { return cut.node.Status().Role == Candidate })
+	asked := c.net.refusals(cut.cfg.ID)
+	eventually(t, "it to ask for votes several times", func() bool { return c.net.refusals(cut.cfg.ID) >= asked+6 })
 	if got := cut.node.Status().Term; got != term {
 		t.Errorf("term %d became %d", term, got)
 	}
 	c.heal()
 	cut.waitApplied(c.leader().propose("healed"))
+}
+
+// raft refuses every write until the call has returned.
+func TestHandoverToASilentMemberEnds(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, and never answers
+	must(t, err)
+	defer silent.Close()
+	from := openTransport(t)
+	from.transferIn = 20 * time.Millisecond
+	done := make(chan error, 1)
+	go func() {
+		req := raft.TimeoutNowRequest{RPCHeader: header("x")}
+		done <- from.TimeoutNow("y", raft.ServerAddress(silent.Addr().String()), &req, &raft.TimeoutNowResponse{})
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("handed over to nobody")
+		}
+	case <-time.After(rpcTimeout / 2):
+		t.Error("waits for the answer")
+	}
+}
+
+// fakePipeline keeps what it is given.
+type fakePipeline struct {
+	raft.AppendPipeline
+	got *raft.AppendEntriesRequest
+}
+
+func (p *fakePipeline) AppendEntries(req *raft.AppendEntriesRequest, _ *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
+	p.got = req
+	return nil, nil
+}
+
+func TestMessagesAreBounded(t *testing.T) {
+	t.Parallel()
+	request := func(sizes ...int) *raft.AppendEntriesRequest {
+		req := &raft.AppendEntriesRequest{RPCHeader: header("x")}
+		for i, size := range sizes {
+			req.Entries = append(req.Entries, &raft.Log{Index: uint64(i + 1), Data: make([]byte, size)})
+		}
+		return req
+	}
+	const half = maxAppendBytes / 2
+	tests := []struct {
+		sizes []int
+		want  int
+	}{
+		{nil, 0},
+		{[]int{1, 1, 1}, 3},
+		{[]int{half, half}, 2},
+		{[]int{half, half, 1}, 2},
+		{[]int{maxAppendBytes + 1, 1}, 1}, // never none
+	}
+	to := openTransport(t)
+	go func() {
+		for range tests {
+			rpc := <-to.Consumer()
+			rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
+		}
+	}()
+	from := openTransport(t)
+	for _, test := range tests {
+		inner := &fakePipeline{}
+		p := &pipeline{AppendPipeline: inner, transport: from, peer: newPeer("y", from)}
+		piped, plain := request(test.sizes...), request(test.sizes...)
+		_, err := p.AppendEntries(piped, nil)
+		must(t, err)
+		must(t, from.AppendEntries("y", to.LocalAddr(), plain, &raft.AppendEntriesResponse{}))
+		// raft goes on after the last entry that it finds in its request.
+		if len(inner.got.Entries) != test.want || len(piped.Entries) != test.want || len(plain.Entries) != test.want {
+			t.Errorf("%v: sends %d and %d entries, want %d", test.sizes, len(piped.Entries), len(plain.Entries), test.want)
+		}
+	}
+}
+
+func TestFollowerCatchesUpWithLargeEntries(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, func(cfg *Config) {
+		// Only two are left while one is late, and each write takes its time.
+		cfg.Timing.Heartbeat, cfg.Timing.Election, cfg.Timing.Lease = time.Second, time.Second, time.Second
+	})
+	leader := c.leader()
+	late := c.follower(leader)
+	c.isolate(late)
+	var last uint64
+	data := make([]byte, MaxCommand)
+	for range 2*maxAppendBytes/MaxCommand + 1 { // three messages
+		var err error
+		last, _, err = leader.node.Propose(testCtx(t), data)
+		must(t, err)
+	}
+	c.heal()
+	late.waitApplied(last)
 }
 
 func TestAdvertisedAddress(t *testing.T) {
