@@ -314,6 +314,12 @@ func (n *Node) Status() Status {
 	return s
 }
 
+// LeaderID returns the leader's id, as Status does; empty when unknown.
+func (n *Node) LeaderID() string {
+	_, id := n.raft.LeaderWithID()
+	return string(id)
+}
+
 // Addr returns the address under which other members reach this node.
 func (n *Node) Addr() string { return string(n.trans.LocalAddr()) }
 

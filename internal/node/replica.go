@@ -86,7 +86,7 @@ func (n *Node) noteCaughtUp() {
 
 // Leader implements api.Replica.
 func (n *Node) Leader() (id, apiAddr string) {
-	id = n.raft.Status().LeaderID
+	id = n.raft.LeaderID()
 	if id == n.id {
 		return id, n.apiAddr
 	}
