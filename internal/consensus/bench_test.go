@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -18,41 +19,57 @@ func percentiles(b *testing.B, unit string, all []time.Duration) {
 	b.ReportMetric(at(99), "p99-ms-"+unit)
 }
 
+// measure runs b.N writes by so many proposers at a time.
+func measure(b *testing.B, proposers int, write func(context.Context) error) {
+	b.Helper()
+	took := make([]time.Duration, b.N)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range proposers {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
+				ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second) // as a request has
+				start := time.Now()
+				err := write(ctx)
+				cancel()
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				took[i] = time.Since(start)
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
+	percentiles(b, "write", took)
+}
+
 // BenchmarkPropose measures writes of 200 bytes on three nodes with fsync.
 func BenchmarkPropose(b *testing.B) {
 	for _, proposers := range []int{1, 16, 64, 256} {
 		for _, nudge := range []string{"on", "off"} {
 			b.Run(fmt.Sprintf("proposers=%d/nudge=%s", proposers, nudge), func(b *testing.B) {
 				c := newCluster(b, 3, func(cfg *Config) {
-					cfg.Timing = DefaultTiming()
+					cfg.Timing = SlowTiming() // a busy disk ends no leadership
 					cfg.DisableNudge = nudge == "off"
 				})
 				for _, s := range c.sites {
 					s.sm.forget = true
 				}
 				leader := c.leader()
-				ctx := b.Context()
 				data := make([]byte, 200)
-				took := make([]time.Duration, b.N)
-				var next atomic.Int64
-				var wg sync.WaitGroup
-				b.ResetTimer()
-				for range proposers {
-					wg.Go(func() {
-						for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
-							start := time.Now()
-							if _, _, err := leader.node.Propose(ctx, data); err != nil {
-								b.Error(err)
-								return
-							}
-							took[i] = time.Since(start)
-						}
-					})
+				measure(b, proposers, func(ctx context.Context) error {
+					_, _, err := leader.node.Propose(ctx, data)
+					return err
+				})
+				var writes uint64
+				for _, s := range c.sites {
+					writes += s.node.Metrics().StoreLogs.Count
 				}
-				wg.Wait()
-				b.StopTimer()
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
-				percentiles(b, "write", took)
+				b.ReportMetric(float64(b.N*len(c.sites))/float64(writes), "entries/fsync")
 			})
 		}
 	}
@@ -64,7 +81,7 @@ func BenchmarkFollowerLag(b *testing.B) {
 	for _, nudge := range []string{"on", "off"} {
 		b.Run("nudge="+nudge, func(b *testing.B) {
 			c := newCluster(b, 3, func(cfg *Config) {
-				cfg.Timing = DefaultTiming()
+				cfg.Timing = SlowTiming() // a busy disk ends no leadership
 				cfg.DisableNudge = nudge == "off"
 			})
 			leader := c.leader()

@@ -2,8 +2,10 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
+	"time"
 )
 
 // reigns records which node led which term.
@@ -109,15 +111,22 @@ func TestLeadEndsWithTheLeadership(t *testing.T) {
 func TestCloseWaitsForLead(t *testing.T) {
 	t.Parallel()
 	var ended bool // written by Lead, read after Close
-	started := make(chan struct{})
+	started, release := make(chan struct{}), make(chan struct{})
 	c := newCluster(t, 1, func(cfg *Config) {
 		cfg.Lead = func(ctx context.Context, _ uint64) {
 			close(started)
 			<-ctx.Done()
+			<-release
 			ended = true
 		}
 	})
 	<-started
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := c.sites[0].node.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("close while Lead runs: %v", err)
+	}
+	close(release)
 	must(t, c.sites[0].node.Close(testCtx(t)))
 	if !ended {
 		t.Error("Close returned before Lead did")

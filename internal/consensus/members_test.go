@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 func TestMemberJoinsAsNonvoterThenIsPromoted(t *testing.T) {
@@ -18,6 +20,13 @@ func TestMemberJoinsAsNonvoterThenIsPromoted(t *testing.T) {
 	must(t, leader.node.AddNonvoter(ctx, "new", "127.0.0.1:1")) // nobody there yet
 	if err := leader.node.Promote(ctx, "new"); !errors.Is(err, ErrNotCaughtUp) {
 		t.Fatalf("promote an empty member: %v", err)
+	}
+	for range caughtUp + 1 {
+		leader.propose("x")
+	}
+	leader.node.trans.peer("new").heard(&raft.AppendEntriesResponse{LastLog: 1}) // it answers, and has next to nothing
+	if err := leader.node.Promote(ctx, "new"); !errors.Is(err, ErrNotCaughtUp) {
+		t.Fatalf("promote a member that is far behind: %v", err)
 	}
 	if err := leader.node.Promote(ctx, "stranger"); !errors.Is(err, ErrNotMember) {
 		t.Errorf("promote a stranger: %v", err)
@@ -96,6 +105,38 @@ func TestReaddedMemberStays(t *testing.T) {
 	}
 }
 
+// A node that is no member as far as it knows is not gone while a leader speaks
+// to it: it may be about to learn that it was added again.
+func TestRemovalIsConfirmedInSilenceOnly(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "a", &links{}, func(cfg *Config) {
+		cfg.Timing.Heartbeat, cfg.Timing.Lease = 150*time.Millisecond, 150*time.Millisecond
+	})
+	s.mustOpen()
+	quiet := 2 * s.cfg.Timing.Heartbeat
+	from := openTransport(t)
+	speak := func() {
+		heartbeat := raft.AppendEntriesRequest{RPCHeader: header("leader"), Term: 1}
+		must(t, from.AppendEntries("a", raft.ServerAddress(s.node.Addr()), &heartbeat, &raft.AppendEntriesResponse{}))
+	}
+	speak()
+	s.node.removal.wg.Go(s.node.confirmRemoval)
+	var longest time.Duration // silence
+	for start, last := time.Now(), time.Now(); time.Since(start) < 3*quiet; last = time.Now() {
+		<-time.After(10 * time.Millisecond)
+		speak()
+		longest = max(longest, time.Since(last))
+	}
+	select {
+	case err := <-s.fatal:
+		if longest < quiet { // the machine has kept up
+			t.Error("while a leader speaks:", err)
+		}
+	default:
+		s.expectFatal(ErrRemoved)
+	}
+}
+
 func TestPromotedMemberMustAnswer(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, nil)
@@ -104,7 +145,11 @@ func TestPromotedMemberMustAnswer(t *testing.T) {
 	s.mustOpen()
 	c.sites = append(c.sites, s)
 	must(t, leader.node.AddNonvoter(testCtx(t), "new", s.node.Addr()))
-	s.waitApplied(leader.propose("x"))
+	index := leader.propose("x")
+	eventually(t, "the member to report the entry", func() bool {
+		has, _ := leader.node.trans.lastLog("new")
+		return has >= index
+	})
 	c.isolate(s)
 	// It has the whole log, and would leave the two of them without a majority.
 	eventually(t, "the refusal", func() bool {

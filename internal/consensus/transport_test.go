@@ -123,6 +123,42 @@ func TestHandoverToASilentMemberEnds(t *testing.T) {
 	}
 }
 
+// Outside of a pipeline too, an answer counts only once this disk has the entries
+// that it is about.
+func TestPlainAnswersAreHeldBack(t *testing.T) {
+	t.Parallel()
+	from, to := openTransport(t), openTransport(t)
+	asked, release := make(chan uint64), make(chan bool)
+	from.written = func(index uint64, _ <-chan struct{}) bool {
+		asked <- index
+		return <-release
+	}
+	done := make(chan error, 1)
+	send := func(entries ...*raft.Log) {
+		go func() {
+			rpc := <-to.Consumer()
+			rpc.Respond(&raft.AppendEntriesResponse{Success: true, LastLog: 9}, nil)
+		}()
+		req := raft.AppendEntriesRequest{RPCHeader: header("x"), Term: 1, Entries: entries}
+		done <- from.AppendEntries("y", to.LocalAddr(), &req, &raft.AppendEntriesResponse{})
+	}
+	send() // nothing to wait for
+	must(t, <-done)
+	for _, written := range []bool{true, false} {
+		go send(&raft.Log{Index: 7}, &raft.Log{Index: 8})
+		if index := <-asked; index != 8 {
+			t.Errorf("waits for entry %d of 7 and 8", index)
+		}
+		if len(done) > 0 {
+			t.Error("the answer was not held back")
+		}
+		release <- written
+		if err := <-done; (err == nil) != written {
+			t.Errorf("written %v: %v", written, err)
+		}
+	}
+}
+
 // fakePipeline keeps what it is given.
 type fakePipeline struct {
 	raft.AppendPipeline

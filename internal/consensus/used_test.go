@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -47,10 +48,15 @@ func TestLostLogIsRefused(t *testing.T) {
 				if !e.marked {
 					must(t, os.Remove(filepath.Join(s.cfg.DataDir, usedFile)))
 				}
-				for range 2 { // a refusal must not repair what it refuses
+				before, _ := os.ReadFile(s.cfg.logPath())
+				for range 2 { // a refusal changes nothing
 					err := s.open()
 					if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "join it again") || !strings.Contains(err.Error(), s.cfg.logPath()) {
 						t.Fatalf("open: %v", err)
+					}
+					after, statErr := os.ReadFile(s.cfg.logPath())
+					if lost := len(before) == 0; !bytes.Equal(before, after) && lost || lost && name == "missing" && statErr == nil {
+						t.Errorf("the refused log now has %d bytes, %v", len(after), statErr)
 					}
 				}
 				self := Member{ID: s.cfg.ID, Addr: s.cfg.BindAddr, Voter: true}

@@ -21,6 +21,10 @@ type kept struct {
 // where its age was measured to where it is stamped.
 const ageSlackMs = 1_000
 
+// ageErrorMs is the slack and what is lost by counting in whole milliseconds: in
+// the age, in its hundredth, and between two stamps.
+const ageErrorMs = ageSlackMs + 5
+
 // Overheads of a kept outcome. The message of a rejection counts as the longest
 // there is, because its wording is not the same in every version.
 const (
@@ -62,7 +66,7 @@ func (d *draft) recall(id requestID, body [32]byte, ageMs int64) (*kept, *Reject
 func firstAttempt(lived, ageMs int64) int64 {
 	const most = math.MaxInt64 / 4
 	age := min(max(ageMs, 0), most)
-	return lived - age - age/100 - ageSlackMs
+	return lived - age - age/100 - ageErrorMs
 }
 
 // keep keeps an outcome and drops what is over the limits.

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -88,7 +89,7 @@ func (s *schedule) restore() {
 	file := rapid.SampledFrom(s.backups).Draw(s.t, "backup")
 	if rapid.Bool().Draw(s.t, "new cluster") {
 		// It takes the place of the old one, which is gone; that takes a moment.
-		s.real += ageSlackMs + 1
+		s.real += ageErrorMs + 1
 		s.m = newMachine(s.limits)
 		s.elect()
 		s.send(epochOf(rapid.Byte().Draw(s.t, "lineage")|2, 1))
@@ -186,6 +187,88 @@ func TestOutcomesAreDroppedInOrder(t *testing.T) {
 				t.Fatalf("the second request was dropped as well: %+v", r)
 			}
 		})
+	}
+}
+
+// TestTooOldToTheMillisecond retries a request whose outcome was dropped, as late
+// as the slack allows without the client's knowing: that may be a retry. Soon
+// after that it cannot be any more.
+func TestTooOldToTheMillisecond(t *testing.T) {
+	for late, want := range map[int64]string{ageSlackMs: ReasonRequestTooOld, ageSlackMs + 4: ReasonRequestTooOld, ageErrorMs: ReasonRequestTooOld, ageErrorMs + 1: ""} {
+		limits := DefaultLimits()
+		limits.Outcomes = 1
+		h := newHarness(t, limits)
+		h.apply(tick())
+		cmd := transaction(requestOf(1), put("a", document.Flag, "x", "1"))
+		h.apply(cmd)
+		h.must(put("a", document.Flag, "y", "1")) // drops the outcome
+		h.now += late
+		if r := h.apply(cmd); reason(r) != want {
+			t.Errorf("%d ms later: %q, want %q", late, reason(r), want)
+		}
+	}
+}
+
+// TestEveryPartIsTheBody uses a request id again with one thing different.
+func TestEveryPartIsTheBody(t *testing.T) {
+	base := func() *storagev1.Step {
+		s := expecting(put("a", document.Override, "x", "1"), 0)
+		s.Labels = []*storagev1.Label{{Key: "k", Value: "v"}}
+		return s
+	}
+	step := func(edit func(*storagev1.Step)) *storagev1.Command {
+		s := base()
+		edit(s)
+		return transaction(nil, s)
+	}
+	id := bytes.Repeat([]byte{1}, 16)
+	restore := restoring(1, []byte("0123456789"), 5, 2)
+	commit := func(nonce uint64) *storagev1.Command { return restoring(1, []byte("0"), 1, nonce)[2] }
+	abort := &storagev1.Command{Body: &storagev1.Command_RestoreAbort{RestoreAbort: &storagev1.RestoreAbort{RestoreId: id}}}
+	all := map[string]*storagev1.Command{
+		"itself":          step(func(*storagev1.Step) {}),
+		"namespace":       step(func(s *storagev1.Step) { s.Key.Namespace = "b" }),
+		"kind":            step(func(s *storagev1.Step) { s.Key.Kind = 1 }),
+		"name":            step(func(s *storagev1.Step) { s.Key.Name = "y" }),
+		"delete":          step(func(s *storagev1.Step) { s.Delete = true }),
+		"no precondition": step(func(s *storagev1.Step) { s.ExpectedRevision = nil }),
+		"precondition":    step(func(s *storagev1.Step) { expecting(s, 1) }),
+		"definition":      step(func(s *storagev1.Step) { s.Spec = []byte("2") }),
+		"end":             step(func(s *storagev1.Step) { s.TtlMs++ }),
+		"label":           step(func(s *storagev1.Step) { s.Labels[0].Key = "l" }),
+		"label's value":   step(func(s *storagev1.Step) { s.Labels[0].Value = "w" }),
+		"no labels":       step(func(s *storagev1.Step) { s.Labels = nil }),
+		"two steps":       transaction(nil, base(), del("b", document.Flag, "x")),
+		"tick":            tick(),
+		"expire":          expire(),
+		"epoch":           epochOf(1, 1),
+		"epoch nonce":     epochOf(1, 2),
+		"epoch lineage":   epochOf(2, 1),
+		"begin":           restore[0],
+		"begin another":   restoring(2, []byte("0123456789"), 5, 2)[0],
+		"begin of other":  restoring(1, []byte("0123456780"), 5, 2)[0],
+		"begin of more":   restoring(1, []byte("01234567890"), 5, 2)[0],
+		"chunk":           restore[1],
+		"chunk elsewhere": chunkOf(id, 1, []byte("01234")),
+		"chunk of other":  chunkOf(id, 0, []byte("01235")),
+		"commit":          commit(1),
+		"commit nonce":    commit(2),
+		"abort":           abort,
+	}
+	seen := make(map[[32]byte]string)
+	for name, cmd := range all {
+		hash := bodyHash(cmd)
+		if other, ok := seen[hash]; ok {
+			t.Errorf("%q and %q have the same body", name, other)
+		}
+		seen[hash] = name
+		h := newHarness(t, DefaultLimits())
+		h.apply(transaction(requestOf(1), base()))
+		again := proto.CloneOf(cmd)
+		again.RequestId = requestOf(1)
+		if r := h.apply(again); (reason(r) == ReasonRequestIDReused) == (name == "itself") {
+			t.Errorf("%q: %+v", name, r)
+		}
 	}
 }
 

@@ -254,8 +254,8 @@ func (d *draft) mergeOutcomes(backup *View) {
 		}
 	}
 	horizon := d.lived
-	if backup.horizon < backup.lived-ageSlackMs {
-		horizon -= ageSlackMs + 1
+	if backup.horizon < backup.lived-ageErrorMs {
+		horizon -= ageErrorMs + 1
 	}
 	d.horizon = max(d.horizon, horizon)
 }

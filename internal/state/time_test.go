@@ -82,6 +82,37 @@ func TestOverrideEndsByExpireOnly(t *testing.T) {
 	}
 }
 
+// TestOverrideEndsOnTheMillisecond expires at the end itself.
+func TestOverrideEndsOnTheMillisecond(t *testing.T) {
+	h := newHarness(t, DefaultLimits())
+	h.must(put("a", document.Override, "o", "1"))
+	for _, c := range []struct {
+		pass int64
+		left int
+	}{{4_999, 1}, {1, 0}} {
+		h.now += c.pass
+		if h.apply(expire()); h.View().Overrides() != c.left {
+			t.Fatalf("%d overrides %d ms after the end", h.View().Overrides(), c.left-1)
+		}
+	}
+}
+
+// TestOverridePutAgainLastsLonger puts the same override once more: it is another
+// one, because its time begins anew. A flag put once more is the same.
+func TestOverridePutAgainLastsLonger(t *testing.T) {
+	h := newHarness(t, DefaultLimits())
+	h.must(put("a", document.Override, "o", "1"), put("a", document.Flag, "x", "1"))
+	h.now += 4_000
+	r := h.must(put("a", document.Override, "o", "1"), put("a", document.Flag, "x", "1"))
+	if end, _ := h.View().NextEnd(); end != h.now+5_000 || r.Changes[0] != document.Updated || r.Changes[1] != document.Unchanged {
+		t.Fatalf("%v, the end is %d ms away", r.Changes, end-h.now)
+	}
+	h.now += 4_000
+	if h.apply(expire()); h.View().Overrides() != 1 {
+		t.Fatal("it ended when it would have at first")
+	}
+}
+
 // TestLeaderChangeKeepsEnds checks that an override that was put under one leader
 // lasts as long under the next one, whose wall clock is an hour behind.
 func TestLeaderChangeKeepsEnds(t *testing.T) {

@@ -77,7 +77,7 @@ func (w *twin) apply(term uint64, cmd *storagev1.Command) Result {
 			}
 			return Result{Outcome: o.outcome, Duplicate: true}
 		}
-		if w.lived-cmd.GetAgeMs()-cmd.GetAgeMs()/100-1_000 <= w.horizon {
+		if w.lived-cmd.GetAgeMs()-cmd.GetAgeMs()/100-1_005 <= w.horizon {
 			return Result{Outcome: w.refuse(ReasonRequestTooOld, -1, 0)}
 		}
 	}
@@ -333,8 +333,8 @@ func (w *twin) restore(backup *twin, nonce uint64, actor, why string) {
 		}
 	}
 	horizon := w.lived
-	if b.lived-b.horizon > 1_000 || b.horizon == -1<<63 {
-		horizon -= 1_001
+	if b.lived-b.horizon > 1_005 || b.horizon == -1<<63 {
+		horizon -= 1_006
 	}
 	w.horizon = max(w.horizon, horizon)
 	w.note(&AuditRecord{Actor: actor, Reason: why})
