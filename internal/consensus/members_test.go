@@ -220,9 +220,12 @@ func TestTransferAvoidsTheDead(t *testing.T) {
 	leader := c.leader()
 	dead := c.follower(leader)
 	c.isolate(dead)
-	eventually(t, "silence of the dead", func() bool {
-		_, err := leader.node.successor("")
-		best, _ := leader.node.successor("")
+	p := leader.node.trans.peer(raft.ServerID(dead.cfg.ID))
+	eventually(t, "the choice of the one that is alive", func() bool {
+		p.mu.Lock()
+		p.lastLog, p.heardAt = 1<<40, time.Now().Add(-time.Minute) // it would be the best choice
+		p.mu.Unlock()
+		best, err := leader.node.successor("")
 		return err == nil && string(best.ID) != dead.cfg.ID
 	})
 }

@@ -180,7 +180,7 @@ func TestStructuralRefuses(t *testing.T) {
 		{document.Override, `{"mode":"m","flag":"f","breaker":"b"}`, []string{"has the keys mode and flag and breaker, but an override is about one of them"}},
 		{document.Override, `{"flag":"f","vraiant":"v"}`, []string{`vraiant: unknown key; did you mean "variant"?`, "variant: is missing"}},
 		{document.Override, `{"breaker":"a\nb","hold":"ajar","method":"/a/*"}`, []string{
-			"breaker: name holds the unprintable character U+000A at byte 1",
+			"breaker: name holds the control character U+000A at byte 1",
 			`hold: "ajar" is not known; it must be one of open, closed`,
 			`method: "/a/*" is a pattern; a breaker belongs to one method, or to the dependency without one`,
 		}},
