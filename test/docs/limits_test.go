@@ -38,6 +38,8 @@ func notLimits() map[string]string {
 		"internal/cli.maxSuggestions":         "a length of hints",
 		"internal/consensus.maxAppendBytes":   "the size of a batch; more is sent in several",
 		"internal/consensus.maxAppendEntries": "the size of a batch; more is sent in several",
+		"internal/consensus.maxPending":       "how far a leader sends ahead of its disk; more waits",
+		"internal/consensus.maxPendingBytes":  "how far a leader sends ahead of its disk; more waits",
 		"internal/node.minGrowth":             "how often the memory is collected",
 		"internal/node.maxReadyLag":           "a condition of readiness, in docs/operations.md",
 		"internal/node.maxTickBytes":          "tells a Tick from other commands",
