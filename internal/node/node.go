@@ -42,6 +42,7 @@ type Node struct {
 	tickEvery time.Duration
 	// commandVersion is the highest that this server understands.
 	commandVersion uint32
+	validator      api.Validator
 
 	machine *state.Machine
 	hub     *watch.Hub
@@ -79,7 +80,7 @@ type Node struct {
 func New(config Config, log *slog.Logger) *Node {
 	n := &Node{
 		config: config.clone(), log: log, startTime: time.Now(),
-		tickEvery: tickInterval, commandVersion: state.Version,
+		tickEvery: tickInterval, commandVersion: state.Version, validator: flags.Structural{},
 		machine: state.New(), clock: &clock{}, registry: prometheus.NewRegistry(),
 		started: make(chan struct{}), fatal: make(chan error, 1), strangers: make(map[string]string),
 		stops: stops{log: log},
@@ -278,7 +279,7 @@ func (n *Node) openPool(context.Context) error {
 func (n *Node) openServers(context.Context) error {
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newCollector(n))
 	n.api = api.New(api.Config{
-		Replica: n, Hub: n.hub, Validator: flags.Structural{}, ServerID: n.id,
+		Replica: n, Hub: n.hub, Validator: n.validator, ServerID: n.id,
 		TLS: n.tls.api, DialOptions: n.dialOptions, Logger: n.log,
 		Registerer: n.registry, DrainJitter: n.config.DrainJitter, TempDir: n.dir.path,
 	})
