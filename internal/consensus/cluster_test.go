@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// fastTiming elects within half a second and leaves a busy machine some air.
+// fastTiming elects within a second and leaves a busy machine some air.
 func fastTiming() Timing {
 	t := DefaultTiming()
-	t.Heartbeat, t.Election, t.Lease = 300*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
+	t.Heartbeat, t.Election, t.Lease = 400*time.Millisecond, 400*time.Millisecond, 400*time.Millisecond
 	t.Commit = 20 * time.Millisecond
 	t.SnapshotInterval = time.Hour // snapshots are taken by hand
 	return t

@@ -90,8 +90,8 @@ func TestReaddedMemberStays(t *testing.T) {
 	must(t, leader.node.Remove(testCtx(t), follower.cfg.ID))
 	must(t, leader.node.AddNonvoter(testCtx(t), follower.cfg.ID, follower.cfg.BindAddr))
 	follower.mustOpen()
-	follower.waitApplied(leader.propose("y"))
-	follower.waitApplied(leader.propose("z")) // by now it has seen its removal
+	follower.waitApplied(c.leader().propose("y"))
+	follower.waitApplied(c.leader().propose("z")) // by now it has seen its removal
 	eventually(t, "the removal to turn out to be an old one", func() bool {
 		r := &follower.node.removal
 		r.mu.Lock()

@@ -40,6 +40,7 @@ type transport struct {
 
 	mu     sync.Mutex // guards the fields below
 	peers  map[raft.ServerID]*peer
+	gone   map[raft.ServerID]bool // were members, and are not now
 	closed bool
 }
 
@@ -64,6 +65,7 @@ func newTransport(cfg Config, s *stream) *transport {
 		transferIn:       cfg.Timing.Election,
 		written:          func(uint64, <-chan struct{}) bool { return true },
 		peers:            make(map[raft.ServerID]*peer),
+		gone:             make(map[raft.ServerID]bool),
 	}
 }
 
@@ -113,7 +115,7 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 		return nil, err
 	}
 	p := &pipeline{
-		AppendPipeline: inner, transport: t, peer: t.peer(id), target: target,
+		AppendPipeline: inner, transport: t, id: id, target: target,
 		answers: make(chan raft.AppendFuture), quit: make(chan struct{}),
 	}
 	if !t.spawn(p.forward) {
@@ -179,15 +181,16 @@ func (t *transport) spawn(f func()) bool {
 	return true
 }
 
-// peer returns what is known of a member, and begins to know it. After close
-// it returns a stranger, so that nothing new is started.
+// peer returns what is known of a member, and begins to know it. After close it
+// returns a stranger, so that nothing new is started, and for a removed member
+// too: raft still tries to tell it so, at last.
 func (t *transport) peer(id raft.ServerID) *peer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p := t.peers[id]
 	if p == nil {
 		p = newPeer(id, t)
-		if !t.closed {
+		if !t.closed && !t.gone[id] {
 			t.peers[id] = p
 			if t.nudging {
 				t.wg.Go(p.run)
@@ -204,8 +207,12 @@ func (t *transport) retain(members raft.Configuration) {
 	for id, p := range t.peers {
 		if !hasServer(members, id) {
 			delete(t.peers, id)
+			t.gone[id] = true
 			p.stop()
 		}
+	}
+	for _, s := range members.Servers {
+		delete(t.gone, s.ID)
 	}
 }
 
@@ -266,7 +273,7 @@ func (t *transport) wait() {
 type pipeline struct {
 	raft.AppendPipeline
 	transport *transport
-	peer      *peer
+	id        raft.ServerID
 	target    raft.ServerAddress
 
 	answers chan raft.AppendFuture
@@ -312,12 +319,13 @@ func (p *pipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.Appe
 		return nil, errSilent
 	}
 	trim(req)
+	to := p.transport.peer(p.id) // which may become a member only while the pipeline is open
 	future, err := p.AppendPipeline.AppendEntries(req, resp)
 	if err != nil {
-		p.peer.appendFailures.Add(1)
+		to.appendFailures.Add(1)
 		return nil, err
 	}
-	p.peer.sent(p.target, req, false)
+	to.sent(p.target, req, false)
 	return future, nil
 }
 

@@ -123,6 +123,24 @@ func TestHandoverToASilentMemberEnds(t *testing.T) {
 	}
 }
 
+// A removed member is told so by raft for a while. That must not bring it back.
+func TestRemovedPeerStaysForgotten(t *testing.T) {
+	t.Parallel()
+	trans := openTransport(t)
+	members := raft.Configuration{Servers: []raft.Server{{ID: "y"}}}
+	known := func() bool { _, ok := trans.peerMetrics()["y"]; return ok }
+	trans.peer("y") // as soon as raft speaks to it, before that is committed
+	trans.retain(members)
+	trans.retain(raft.Configuration{})
+	if trans.peer("y"); known() {
+		t.Error("a removed member is known again")
+	}
+	trans.retain(members)
+	if trans.peer("y"); !known() {
+		t.Error("a member that was added again is not known")
+	}
+}
+
 // Outside of a pipeline too, an answer counts only once this disk has the entries
 // that it is about.
 func TestPlainAnswersAreHeldBack(t *testing.T) {
@@ -200,7 +218,7 @@ func TestMessagesAreBounded(t *testing.T) {
 	from := openTransport(t)
 	for _, test := range tests {
 		inner := &fakePipeline{}
-		p := &pipeline{AppendPipeline: inner, transport: from, peer: newPeer("y", from)}
+		p := &pipeline{AppendPipeline: inner, transport: from, id: "y"}
 		piped, plain := request(test.sizes...), request(test.sizes...)
 		_, err := p.AppendEntries(piped, nil)
 		must(t, err)

@@ -74,9 +74,7 @@ func TestLogWithoutMarkerGetsOne(t *testing.T) {
 	marker := filepath.Join(s.cfg.DataDir, usedFile)
 	must(t, os.Remove(marker)) // from before markers, or a crash came first
 	s.mustOpen()
-	if !s.sm.has("x") {
-		s.waitApplied(s.node.Status().LastIndex)
-	}
+	eventually(t, "what was written", func() bool { return s.sm.has("x") })
 	s.close()
 	text, err := os.ReadFile(marker)
 	if err != nil || !strings.Contains(string(text), "join it as a new one") {
