@@ -2,10 +2,12 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
 	"log/slog"
+	"net"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -39,8 +41,30 @@ func (l *logger) enabled(level hclog.Level) bool {
 	return l.out.Enabled(context.Background(), slogLevel(level))
 }
 
+// tempered lowers what raft takes for worse than it is: a member that is behind
+// or waits for a cluster is no fault, nor is a connection that was closed on
+// purpose, nor the first election of a node that knows no leader.
+func tempered(level hclog.Level, msg string, args []any) hclog.Level {
+	switch msg {
+	case "failed to get previous log", "no known peers, aborting election":
+		return hclog.Debug
+	case "failed to decode incoming command":
+		for _, arg := range args {
+			if err, ok := arg.(error); ok && errors.Is(err, net.ErrClosed) {
+				return hclog.Debug
+			}
+		}
+	case "heartbeat timeout reached, starting election":
+		if len(args) > 0 && fmt.Sprint(args[len(args)-1]) == "" {
+			return hclog.Info
+		}
+	}
+	return level
+}
+
 // Log renders hclog's lazily formatted arguments only when they are wanted.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
+	level = tempered(level, msg, args)
 	if !l.enabled(level) {
 		return
 	}

@@ -2,13 +2,16 @@ package consensus
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
@@ -25,6 +28,28 @@ func TestLoggerHandsOverToSlog(t *testing.T) {
 	}
 	if l.IsDebug() || !l.IsInfo() || l.GetLevel() != hclog.Info {
 		t.Errorf("level %v", l.GetLevel())
+	}
+}
+
+func TestHealthyPathsAreQuiet(t *testing.T) {
+	t.Parallel()
+	closed := &net.OpError{Op: "read", Err: net.ErrClosed}
+	for _, test := range []struct {
+		msg  string
+		args []any
+		want slog.Level
+	}{
+		{"failed to get previous log", []any{"error", errors.New("log not found")}, slog.LevelDebug},
+		{"no known peers, aborting election", nil, slog.LevelDebug},
+		{"failed to decode incoming command", []any{"error", closed}, slog.LevelDebug},
+		{"failed to decode incoming command", []any{"error", io.ErrUnexpectedEOF}, slog.LevelWarn},
+		{"heartbeat timeout reached, starting election", []any{"last-leader-addr", raft.ServerAddress(""), "last-leader-id", raft.ServerID("")}, slog.LevelInfo},
+		{"heartbeat timeout reached, starting election", []any{"last-leader-addr", "a:1", "last-leader-id", raft.ServerID("a")}, slog.LevelWarn},
+		{"anything else", nil, slog.LevelWarn},
+	} {
+		if got := slogLevel(tempered(hclog.Warn, test.msg, test.args)); got != test.want {
+			t.Errorf("%s %v: level %v, want %v", test.msg, test.args, got, test.want)
+		}
 	}
 }
 
