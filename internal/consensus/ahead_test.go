@@ -51,6 +51,7 @@ func TestLeaderWritesWhileItsFollowersDo(t *testing.T) {
 		disk.before = func(op string) error { return p.springAt(disk, op) }
 	})
 	leader := c.leader()
+	<-leader.terms // its own barrier is behind us
 	leader.propose("before")
 	// Both pipelines have to be open, so that no answer comes another way.
 	before := leader.node.Status()
@@ -92,6 +93,7 @@ func TestSingleVoterWritesFirst(t *testing.T) {
 		}
 	})
 	leader := c.leader()
+	<-leader.terms // its own barrier is behind us
 	last := leader.node.Status().LastIndex
 	p.disk.Store(of[leader.cfg.ID])
 	p.on.Store(true)

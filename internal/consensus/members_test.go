@@ -115,16 +115,17 @@ func TestRemovalIsConfirmedInSilenceOnly(t *testing.T) {
 	s.mustOpen()
 	quiet := 2 * s.cfg.Timing.Heartbeat
 	from := openTransport(t)
-	speak := func() {
+	speak := func() error {
 		heartbeat := raft.AppendEntriesRequest{RPCHeader: header("leader"), Term: 1}
-		must(t, from.AppendEntries("a", raft.ServerAddress(s.node.Addr()), &heartbeat, &raft.AppendEntriesResponse{}))
+		return from.AppendEntries("a", raft.ServerAddress(s.node.Addr()), &heartbeat, &raft.AppendEntriesResponse{})
 	}
-	speak()
+	must(t, speak())
 	s.node.removal.wg.Go(s.node.confirmRemoval)
 	var longest time.Duration // silence
-	for start, last := time.Now(), time.Now(); time.Since(start) < 3*quiet; last = time.Now() {
+	start := time.Now()
+	for last, err := start, error(nil); err == nil && time.Since(start) < 3*quiet; last = time.Now() {
 		<-time.After(10 * time.Millisecond)
-		speak()
+		err = speak() // fails once the node has ended
 		longest = max(longest, time.Since(last))
 	}
 	select {
