@@ -23,7 +23,7 @@ func (bareFSM) Restore(io.ReadCloser) error         { return nil }
 func bareRaft(b *testing.B, id string) (*raft.Raft, raft.Server) {
 	b.Helper()
 	cfg := Config{ID: id, DataDir: b.TempDir(), BindAddr: "127.0.0.1:0", Timing: SlowTiming(), Logger: slog.New(slog.DiscardHandler)}
-	bolt, err := openBolt(cfg.logPath())
+	bolt, err := openBolt(cfg.logPath(), false)
 	must(b, err)
 	s, err := listen(cfg)
 	must(b, err)

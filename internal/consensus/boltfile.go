@@ -27,7 +27,7 @@ func openStore(cfg Config, c *counters, silence func(bool), fail func(error)) (*
 	if err := refuseLost(path, evidence); err != nil {
 		return nil, fmt.Errorf("open raft log %s: %w; %s", path, err, adviceRejoin)
 	}
-	bolt, err := openBolt(path)
+	bolt, err := openBolt(path, cfg.seams.noSync)
 	if err != nil {
 		return nil, err
 	}
@@ -68,14 +68,15 @@ func (s *store) close() error {
 // lockTimeout is how long another process may take to let go of the file.
 const lockTimeout = time.Second
 
-// openBolt opens the database without ever letting it map a damaged file.
-func openBolt(path string) (*raftboltdb.BoltStore, error) {
+// openBolt opens the database without ever letting it map a damaged file. noSync
+// is for tests alone, which do not outlive the kernel.
+func openBolt(path string, noSync bool) (*raftboltdb.BoltStore, error) {
 	var bolt *raftboltdb.BoltStore
 	err := guard(func() (err error) {
 		if err = checkBolt(path); err != nil {
 			return err
 		}
-		bolt, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
+		bolt, err = raftboltdb.New(raftboltdb.Options{Path: path, NoSync: noSync, BoltOptions: &bbolt.Options{
 			Timeout:        lockTimeout,
 			NoFreelistSync: true, // else a long list is written with every append
 			FreelistType:   bbolt.FreelistMapType,

@@ -195,6 +195,7 @@ func newSite(tb testing.TB, id string, wires *links, change func(*Config)) *site
 		OnFatal:  func(err error) { s.fatal <- err },
 	}
 	s.cfg.seams.refuse = wires.refuse(id)
+	_, s.cfg.seams.noSync = tb.(*testing.T) // benchmarks pay for it
 	if change != nil {
 		change(&s.cfg)
 	}

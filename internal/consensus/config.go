@@ -145,6 +145,7 @@ type seams struct {
 	snapshots          func(raft.SnapshotStore) raft.SnapshotStore
 	refuse             func(addr string) error // of an outgoing connection
 	greeting, progress time.Duration           // of an accepted connection
+	noSync             bool                    // so that a busy disk does not end a leadership
 }
 
 // withDefaults returns c with every optional field filled in.

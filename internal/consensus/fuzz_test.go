@@ -92,7 +92,7 @@ func FuzzDatabaseFile(f *testing.F) {
 // readDatabase opens a database and reads all that raft might.
 func readDatabase(t *testing.T, path string) {
 	t.Helper()
-	bolt, err := openBolt(path)
+	bolt, err := openBolt(path, true)
 	if err != nil {
 		return
 	}
@@ -115,7 +115,7 @@ func readDatabase(t *testing.T, path string) {
 func smallDatabase(tb testing.TB) []byte {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), logFile)
-	bolt, err := openBolt(path)
+	bolt, err := openBolt(path, true)
 	must(tb, err)
 	must(tb, bolt.Set([]byte(keyTerm), sealValue(keyTerm, []byte("12345678"))))
 	for i := range uint64(40) {

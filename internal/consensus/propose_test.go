@@ -154,7 +154,7 @@ func TestMissingEntryIsRefused(t *testing.T) {
 		s.propose("x")
 	}
 	s.close()
-	bolt, err := openBolt(s.cfg.logPath())
+	bolt, err := openBolt(s.cfg.logPath(), true)
 	must(t, err)
 	must(t, bolt.DeleteRange(5, 6))
 	must(t, bolt.Close())
@@ -171,7 +171,7 @@ func TestDamagedEntryIsRefusedAtStart(t *testing.T) {
 		s.propose(fmt.Sprintf("command-number-%d", i))
 	}
 	s.close()
-	bolt, err := openBolt(s.cfg.logPath())
+	bolt, err := openBolt(s.cfg.logPath(), true)
 	must(t, err)
 	var l raft.Log
 	must(t, bolt.GetLog(6, &l))

@@ -30,7 +30,7 @@ func TestLostLogIsRefused(t *testing.T) {
 		"missing": os.Remove,
 		"empty":   func(path string) error { return os.Truncate(path, 0) },
 		"replaced by a new one": func(path string) error {
-			fresh, err := openBolt(path + ".new")
+			fresh, err := openBolt(path+".new", true)
 			return errors.Join(err, fresh.Close(), os.Rename(path+".new", path))
 		},
 	}

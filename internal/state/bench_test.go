@@ -100,6 +100,25 @@ func BenchmarkReadView(b *testing.B) {
 	b.ReportMetric(float64(with.HeapAlloc-without.HeapAlloc)/(1<<20), "heap-MiB")
 }
 
+// BenchmarkRestoreCommit swaps in a backup of 100,000 resources: how long a
+// restore keeps the applying goroutine from everything else.
+func BenchmarkRestoreCommit(b *testing.B) {
+	file := written(b, filled(b, 100_000).View().Backup())
+	for b.Loop() {
+		b.StopTimer()
+		h := newHarness(b, DefaultLimits())
+		h.apply(epochOf(2, 1))
+		cmds := restoring(1, file, 256<<10, 2)
+		for _, cmd := range cmds[:len(cmds)-1] {
+			h.apply(cmd)
+		}
+		b.StartTimer()
+		if r := h.apply(cmds[len(cmds)-1]); r.Rejection != nil {
+			b.Fatal(r.Rejection)
+		}
+	}
+}
+
 // BenchmarkSince asks for one change among 100,000 resources.
 func BenchmarkSince(b *testing.B) {
 	h := filled(b, 100_000)

@@ -1,9 +1,11 @@
 package state
 
 import (
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
+	"weak"
 
 	"pgregory.net/rapid"
 )
@@ -63,6 +65,32 @@ func TestFifoConcurrentReaders(t *testing.T) {
 	wg.Wait()
 	if dead := f.cut; dead > len(f.chunks)/8 {
 		t.Fatalf("%d dead chunks beside %d", dead, len(f.chunks))
+	}
+}
+
+// TestFifoLetsGo checks that what was dropped is not held on to: the array behind
+// the chunks keeps a fraction at most.
+func TestFifoLetsGo(t *testing.T) {
+	var f fifo[*[64]byte]
+	var dropped []weak.Pointer[[64]byte]
+	for i := range 10_000 {
+		f.push(new([64]byte))
+		if i >= 1_600 {
+			dropped = append(dropped, weak.Make(f.pop()))
+			if i%1_000 != 0 {
+				continue
+			}
+			runtime.GC()
+			held := 0
+			for _, p := range dropped {
+				if p.Value() != nil {
+					held++
+				}
+			}
+			if held > f.len()/8+3*chunkSize {
+				t.Fatalf("%d of %d dropped items are held, beside %d that are there", held, len(dropped), f.len())
+			}
+		}
 	}
 }
 

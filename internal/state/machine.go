@@ -89,10 +89,13 @@ func (m *Machine) Apply(entries []Entry) ([]Result, error) {
 	return results, fatal
 }
 
-// Restore replaces the state by a snapshot, as ReadView reads it. On an error
-// the old state stays.
+// Restore replaces the state by a snapshot of this cluster, as ReadView reads it,
+// but for the limits: they hold for what is added to it later. On an error the old
+// state stays.
 func (m *Machine) Restore(r io.Reader) error {
-	v, err := readView(r, m.View().limits, Version)
+	b := newBuilder(m.View().limits, Version)
+	b.own = true
+	v, err := read(r, b)
 	if err != nil {
 		return fmt.Errorf("restore state: %w", err)
 	}

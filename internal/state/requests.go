@@ -46,8 +46,12 @@ func (k *kept) size() int {
 // It is known because of this: a request that was applied and whose outcome was
 // dropped was applied at a lived time of at most horizon, hence first tried
 // before that. Less lived time than real time has gone by since, and its age is
-// at least that real time less the slack and the drift of the client's clock.
+// at least that real time less ageErrorMs and the drift of the client's clock.
 // So the first attempt computed here lies at or before horizon too.
+//
+// The slack has to cover what becomes of a command between the measuring of its
+// age and its place in the log, and so how much later a leader may append it
+// than others which it stamped later.
 func (d *draft) recall(id requestID, body [32]byte, ageMs int64) (*kept, *Rejection) {
 	if k, ok := d.requests[id]; ok {
 		if k.body != body {

@@ -245,6 +245,8 @@ func (d *draft) mergeAudit(own, backup *View) {
 // A request begun after the restore must pass in spite of its slack, so the
 // horizon is put that much earlier. What the backup had dropped was applied at
 // least the slack before the commit all the same, unless it was dropped young.
+// What the history that was left applied in that last second is known from the
+// own outcomes; a new cluster has none, so it must not begin within it.
 func (d *draft) mergeOutcomes(backup *View) {
 	for i := range backup.outcomes.len() {
 		k := *backup.outcomes.at(i)

@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -43,11 +44,17 @@ func TestRestoreIntoAnotherCluster(t *testing.T) {
 	if want := []string{"a", "c"}; len(r.Touched) != 2 || r.Touched[0] != want[0] || r.Touched[1] != want[1] {
 		t.Fatalf("touched %v", r.Touched)
 	}
+	// The audit is that of the lineage that goes on, and the restore.
+	var audit []string
 	for record := range v.Audit(1 << 62) {
-		if record.Revision != 3 || record.Reason != "restored" || record.Actor != "bob" {
-			t.Fatalf("audit %+v", record)
+		namespace := ""
+		if len(record.Changes) > 0 {
+			namespace = record.Changes[0].Namespace
 		}
-		break
+		audit = append(audit, fmt.Sprint(record.Revision, record.Actor, record.Reason, namespace))
+	}
+	if want := []string{"3bobrestored", "2annbecauseb", "1annbecausea"}; !slices.Equal(audit, want) {
+		t.Fatalf("audit %q", audit)
 	}
 	requireSelfConsistent(t, v)
 }
@@ -111,7 +118,9 @@ func TestRestoreStaging(t *testing.T) {
 	expect("another restore, later", restoring(3, file, 200, 2)[0], "")
 	expect("the displaced one", two, ReasonRestoreUnknown)
 	abort := &storagev1.Command{Body: &storagev1.Command_RestoreAbort{RestoreAbort: &storagev1.RestoreAbort{RestoreId: id}}}
-	expect("abort of the displaced one", abort, "")
+	if expect("abort of the displaced one", abort, ""); h.View().staged == nil {
+		t.Fatal("the restore was aborted under another's name")
+	}
 	abort.GetRestoreAbort().RestoreId = bytes.Repeat([]byte{3}, 16)
 	expect("abort", abort, "")
 	if h.View().staged != nil {

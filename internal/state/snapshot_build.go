@@ -15,13 +15,16 @@ import (
 type builder struct {
 	d       *draft
 	version uint32
-	stage   int // the record number in SnapshotRecord of the record before
-	space   *content
-	last    document.Key // of the namespace's resources, then of its tombstones
-	leaves  []leaf
-	seen    map[requestID]struct{}
-	want    []byte // the hash of the state
-	closed  bool
+	// own is true for a snapshot of this cluster. It may be over limits that were
+	// lowered since, and has to be read all the same.
+	own    bool
+	stage  int // the record number in SnapshotRecord of the record before
+	space  *content
+	last   document.Key // of the namespace's resources, then of its tombstones
+	leaves []leaf
+	seen   map[requestID]struct{}
+	want   []byte // the hash of the state
+	closed bool
 
 	actor, reason repeated
 }
@@ -75,6 +78,35 @@ func (b *builder) add(record *storagev1.SnapshotRecord, before uint64) error {
 	if before == 0 && record.GetHeader() == nil {
 		return corrupt("it does not begin with a header")
 	}
+	if err := b.take(record, before); err != nil || b.own {
+		return err
+	}
+	return b.fits()
+}
+
+// fits refuses what is more than a state may hold, as soon as it is: how much
+// memory reading takes must not depend on what a stranger has put into a file.
+func (b *builder) fits() error {
+	v, l := &b.d.View, b.d.limits
+	switch d, o := v.declared, v.overrides; {
+	case v.namespaces.len() > l.Namespaces:
+		return reject(ReasonTooManyNamespaces, "the backup has more than %d namespaces", l.Namespaces)
+	case d.count > l.Declared:
+		return reject(ReasonTooManyResources, "the backup has more than %d flags, modes and policies", l.Declared)
+	case o.count > l.Overrides:
+		return reject(ReasonTooManyOverrides, "the backup has more than %d overrides", l.Overrides)
+	case d.bytes > l.DeclaredBytes:
+		return reject(ReasonStateFull, "the backup has more than %d bytes of flags, modes and policies", l.DeclaredBytes)
+	case o.bytes > l.OverrideBytes:
+		return reject(ReasonStateFull, "the backup has more than %d bytes of overrides", l.OverrideBytes)
+	case v.graves.len() > l.Tombstones, v.outcomes.len() > l.Outcomes, v.outcomeBytes > l.OutcomeBytes, v.auditBytes > l.AuditBytes:
+		return corrupt("the backup has more of a history than is ever kept")
+	}
+	return nil
+}
+
+// take adds a record, however many there are.
+func (b *builder) take(record *storagev1.SnapshotRecord, before uint64) error {
 	switch r := record.GetRecord().(type) {
 	case *storagev1.SnapshotRecord_Header:
 		return b.header(r.Header)
@@ -153,25 +185,6 @@ func (b *builder) namespace(n *storagev1.NamespaceRecord) error {
 	b.plant()
 	b.space, b.last = b.d.open(n.GetName()), document.Key{}
 	b.space.modRevision, b.space.floor = n.GetModRevision(), n.GetFloor()
-	return b.fits()
-}
-
-// fits refuses more than a state may hold, with a *Rejection, as soon as it is
-// there: what a file says it has must not decide how much memory reading takes.
-func (b *builder) fits() error {
-	v, l := &b.d.View, b.d.limits
-	switch d, o := v.declared, v.overrides; {
-	case v.namespaces.len() > l.Namespaces:
-		return reject(ReasonTooManyNamespaces, "the snapshot has more than %d namespaces", l.Namespaces)
-	case d.count > l.Declared:
-		return reject(ReasonTooManyResources, "the snapshot has more than %d flags, modes and policies", l.Declared)
-	case o.count > l.Overrides:
-		return reject(ReasonTooManyOverrides, "the snapshot has more than %d overrides", l.Overrides)
-	case d.bytes > l.DeclaredBytes:
-		return reject(ReasonStateFull, "the snapshot has more than %d bytes of flags, modes and policies", l.DeclaredBytes)
-	case o.bytes > l.OverrideBytes:
-		return reject(ReasonStateFull, "the snapshot has more than %d bytes of overrides", l.OverrideBytes)
-	}
 	return nil
 }
 
@@ -221,7 +234,7 @@ func (b *builder) resource(record *storagev1.SnapshotRecord_Resource) error {
 	u.count++
 	u.bytes += r.Size()
 	b.leaves = append(b.leaves, leaf{r.Key, r.Hash()})
-	return b.fits()
+	return nil
 }
 
 func (b *builder) tombstone(record *storagev1.SnapshotRecord_Tombstone) error {
@@ -248,9 +261,7 @@ func (b *builder) tombstone(record *storagev1.SnapshotRecord_Tombstone) error {
 	if _, live := s.byKey.get(t.Key); live {
 		return corrupt("%s is alive and has a tombstone", t.Key)
 	}
-	if b.d.bury(s, t); b.d.graves.len() > b.d.limits.Tombstones {
-		return corrupt("there are more than %d tombstones", b.d.limits.Tombstones)
-	}
+	b.d.bury(s, t)
 	return nil
 }
 
@@ -278,9 +289,6 @@ func (b *builder) outcome(o *storagev1.KeptOutcome) error {
 	b.seen[k.id] = struct{}{}
 	v.outcomes.push(k)
 	v.outcomeBytes += k.size()
-	if v.outcomes.len() > v.limits.Outcomes || v.outcomeBytes > v.limits.OutcomeBytes {
-		return corrupt("there are more outcomes than are ever kept")
-	}
 	return nil
 }
 
@@ -298,9 +306,7 @@ func (b *builder) audit(record *storagev1.SnapshotRecord_Audit) error {
 		return corrupt("the audit record of revision %d is out of order", r.Revision)
 	}
 	v.audit.push(r)
-	if v.auditBytes += r.size(); v.auditBytes > v.limits.AuditBytes {
-		return corrupt("there is more of the audit than is ever kept")
-	}
+	v.auditBytes += r.size()
 	return nil
 }
 
@@ -312,7 +318,7 @@ func (b *builder) staged(r *storagev1.StagedRestore) error {
 		return err
 	}
 	if rejection := b.d.restoreBegin(r.GetBegin()); rejection != nil {
-		return corrupt("the staged restore is impossible: %w", rejection)
+		return corrupt("the staged restore is impossible: %v", rejection)
 	}
 	if b.d.staged.touched = r.GetTouchedMs(); b.d.staged.touched > b.d.now {
 		return corrupt("the staged restore moves in the future")

@@ -37,13 +37,16 @@ func ReadView(r io.Reader) (*View, error) {
 	return v, nil
 }
 
-// readView reads a snapshot that a server of the given version can go on from.
+// readView reads a backup that a server of the given version can go on from.
 func readView(r io.Reader, limits *Limits, version uint32) (*View, error) {
+	return read(r, newBuilder(limits, version))
+}
+
+func read(r io.Reader, b *builder) (*View, error) {
 	s := &snapshotReader{r: bufio.NewReaderSize(r, 64<<10), sum: sha256.New()}
 	if err := s.magic(); err != nil {
 		return nil, err
 	}
-	b := newBuilder(limits, version)
 	for !b.closed {
 		record, err := s.next()
 		if err != nil {

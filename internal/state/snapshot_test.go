@@ -192,6 +192,11 @@ func TestSnapshotRefusesImpossibleContent(t *testing.T) {
 				r.GetFooter().Records++
 			}
 		},
+		"a staged size of nothing": func(r *storagev1.SnapshotRecord) {
+			if r.GetStaged() != nil {
+				r.GetStaged().Begin.SizeBytes = 0
+			}
+		},
 		"no staged size": func(r *storagev1.SnapshotRecord) {
 			if r.GetStaged() != nil {
 				r.GetStaged().Begin.SizeBytes = 50
@@ -203,7 +208,7 @@ func TestSnapshotRefusesImpossibleContent(t *testing.T) {
 			}
 		},
 	} {
-		if _, err := ReadView(bytes.NewReader(resealed(t, file, edit))); !errors.Is(err, ErrCorrupt) {
+		if _, err := ReadView(bytes.NewReader(resealed(t, file, edit))); !errors.Is(err, ErrCorrupt) || errors.As(err, new(*Rejection)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

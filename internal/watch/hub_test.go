@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -351,6 +350,7 @@ func TestOneEncoding(t *testing.T) {
 			got := make(chan []byte, n)
 			for i := range n {
 				if i%100 == 0 {
+					synctest.Wait() // those before are told their revision now
 					c.do(write(put("b", "x", fmt.Sprint(i))))
 				}
 				s := c.subscribe("a", c.cursor())
@@ -388,36 +388,6 @@ func TestOneEncoding(t *testing.T) {
 			}
 		})
 	})
-}
-
-// TestSharedIsBounded asks from many places.
-func TestSharedIsBounded(t *testing.T) {
-	c := newCluster(t)
-	var cursors []Cursor
-	for i := range 3 * maxShared {
-		c.do(write(put("a", fmt.Sprint(i), "1")))
-		cursors = append(cursors, c.cursor())
-	}
-	c.do(write(put("a", "last", "1")))
-	keep := c.subscribe("a", Cursor{})
-	defer keep.Close()
-	for i, at := range cursors {
-		s := c.subscribe("a", at)
-		e, err := s.Next(t.Context(), nil)
-		if err != nil || e.Kind != Delta || len(e.Delta.Delta().Puts) != len(cursors)-i {
-			t.Fatalf("from %d: %+v %v", at.Revision, e, err)
-		}
-		s.Close()
-	}
-	if held := len(keep.space.shared); held != maxShared {
-		t.Fatalf("%d deltas held", held)
-	}
-	for _, shared := range slices.Clone(keep.space.shared) {
-		shared.Encode(func(document.Delta) [][]byte { return [][]byte{make([]byte, maxSharedBytes/2+1)} })
-	}
-	if held := len(keep.space.shared); held != 1 {
-		t.Fatalf("%d large deltas held", held)
-	}
 }
 
 // TestEpochWakesEverybody waits without a timer, so that only the publication
