@@ -180,7 +180,7 @@ func TestFollowerRefusesANudgeThatDoesNotFit(t *testing.T) {
 		at   mark
 	}{
 		"entry of another term":       {term, mark{index: index, term: term - 1}},
-		"entry that is not there yet": {term, mark{index: index + 1, term: term}},
+		"entry that is not there yet": {term, mark{index: index + 1000, term: term}},
 		"leader of an older term":     {term - 1, mark{index: index, term: term}},
 	} {
 		if resp := send(n.term, n.at); resp.Success {

@@ -30,6 +30,7 @@ type transport struct {
 	stream     *stream
 	nudging    bool
 	transferIn time.Duration // bounds TimeoutNow
+	linger     time.Duration // for which a removed member is still told that it is one
 	// written waits until this disk has an entry; false if it will not.
 	written func(index uint64, quit <-chan struct{}) bool
 
@@ -40,7 +41,7 @@ type transport struct {
 
 	mu     sync.Mutex // guards the fields below
 	peers  map[raft.ServerID]*peer
-	gone   map[raft.ServerID]bool // were members, and are not now
+	gone   map[raft.ServerID]time.Time // no members any more, and when to forget them
 	closed bool
 }
 
@@ -63,9 +64,10 @@ func newTransport(cfg Config, s *stream) *transport {
 		stream:           s,
 		nudging:          !cfg.DisableNudge,
 		transferIn:       cfg.Timing.Election,
+		linger:           cfg.Timing.Heartbeat,
 		written:          func(uint64, <-chan struct{}) bool { return true },
 		peers:            make(map[raft.ServerID]*peer),
-		gone:             make(map[raft.ServerID]bool),
+		gone:             make(map[raft.ServerID]time.Time),
 	}
 }
 
@@ -182,15 +184,16 @@ func (t *transport) spawn(f func()) bool {
 }
 
 // peer returns what is known of a member, and begins to know it. After close it
-// returns a stranger, so that nothing new is started, and for a removed member
-// too: raft still tries to tell it so, at last.
+// returns a stranger, so that nothing new is started, and for a member that was
+// removed some time ago: raft goes on trying to reach it for a while.
 func (t *transport) peer(id raft.ServerID) *peer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	forgotten := t.forget(id)
 	p := t.peers[id]
 	if p == nil {
 		p = newPeer(id, t)
-		if !t.closed && !t.gone[id] {
+		if !t.closed && !forgotten {
 			t.peers[id] = p
 			if t.nudging {
 				t.wg.Go(p.run)
@@ -200,20 +203,33 @@ func (t *transport) peer(id raft.ServerID) *peer {
 	return p
 }
 
-// retain forgets the peers that are not among the members.
+// retain takes note of the members. A peer that is none any more is forgotten,
+// but not at once: it has yet to learn that its removal is committed.
 func (t *transport) retain(members raft.Configuration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for id, p := range t.peers {
-		if !hasServer(members, id) {
-			delete(t.peers, id)
-			t.gone[id] = true
-			p.stop()
+	for id := range t.peers {
+		if _, leaving := t.gone[id]; !leaving && !hasServer(members, id) {
+			t.gone[id] = time.Now().Add(t.linger)
 		}
 	}
 	for _, s := range members.Servers {
 		delete(t.gone, s.ID)
 	}
+}
+
+// forget tells whether a peer is none any more, and lets go of it then. The caller
+// holds t.mu.
+func (t *transport) forget(id raft.ServerID) bool {
+	at, leaving := t.gone[id]
+	if !leaving || time.Now().Before(at) {
+		return false
+	}
+	if p := t.peers[id]; p != nil {
+		delete(t.peers, id)
+		p.stop()
+	}
+	return true
 }
 
 // nudge tells the peers that the entry of that index and term is committed.
@@ -223,8 +239,10 @@ func (t *transport) nudge(at mark) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, p := range t.peers {
-		p.nudge(at)
+	for id, p := range t.peers {
+		if !t.forget(id) {
+			p.nudge(at)
+		}
 	}
 }
 
@@ -246,7 +264,9 @@ func (t *transport) peerMetrics() map[string]PeerMetrics {
 	defer t.mu.Unlock()
 	m := make(map[string]PeerMetrics, len(t.peers))
 	for id, p := range t.peers {
-		m[string(id)] = p.metrics()
+		if _, leaving := t.gone[id]; !leaving {
+			m[string(id)] = p.metrics()
+		}
 	}
 	return m
 }

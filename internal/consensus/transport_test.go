@@ -123,20 +123,38 @@ func TestHandoverToASilentMemberEnds(t *testing.T) {
 	}
 }
 
-// A removed member is told so by raft for a while. That must not bring it back.
-func TestRemovedPeerStaysForgotten(t *testing.T) {
+// A removed member is told so for a moment. After that raft's attempts to reach it
+// must not bring it back.
+func TestRemovedPeerIsForgotten(t *testing.T) {
 	t.Parallel()
 	trans := openTransport(t)
 	members := raft.Configuration{Servers: []raft.Server{{ID: "y"}}}
-	known := func() bool { _, ok := trans.peerMetrics()["y"]; return ok }
-	trans.peer("y") // as soon as raft speaks to it, before that is committed
+	running := func(p *peer) bool {
+		select {
+		case <-p.quit:
+			return false
+		default:
+			return true
+		}
+	}
+	first := trans.peer("y") // as soon as raft speaks to it, before that is committed
 	trans.retain(members)
+	trans.linger = time.Hour
 	trans.retain(raft.Configuration{})
-	if trans.peer("y"); known() {
+	if _, known := trans.peerMetrics()["y"]; known || trans.peer("y") != first || !running(first) {
+		t.Error("a removed member is counted, or is told nothing any more")
+	}
+	trans.retain(members)
+	trans.linger = 0
+	trans.retain(raft.Configuration{})
+	if trans.nudge(mark{index: 1}); running(first) {
+		t.Error("a removed member is nudged for ever")
+	}
+	if second := trans.peer("y"); second == first || second == trans.peer("y") {
 		t.Error("a removed member is known again")
 	}
 	trans.retain(members)
-	if trans.peer("y"); !known() {
+	if third := trans.peer("y"); third != trans.peer("y") || !running(third) {
 		t.Error("a member that was added again is not known")
 	}
 }
