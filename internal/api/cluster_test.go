@@ -21,7 +21,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/consensus"
 	"github.com/holdfast-dev/holdfast/internal/document"
-	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/schema"
 	"github.com/holdfast-dev/holdfast/internal/state"
 	"github.com/holdfast-dev/holdfast/internal/watch"
 	peerv1 "github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1"
@@ -315,9 +315,9 @@ func (r *fakeReplica) Promise(_ context.Context, req *peerv1.PromiseBootstrapReq
 // anything lets every definition pass but those that say "bad".
 type anything struct{}
 
-func (anything) Validate(_ document.Key, spec []byte) []flags.Violation {
+func (anything) Validate(_ document.Key, spec []byte) []schema.Violation {
 	if string(spec) == `"bad"` {
-		return []flags.Violation{{Path: "variants", Message: "is missing"}, {Message: "is bad"}}
+		return []schema.Violation{{Path: "variants", Message: "is missing"}, {Message: "is bad"}}
 	}
 	return nil
 }

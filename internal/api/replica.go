@@ -7,7 +7,7 @@ import (
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
-	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/schema"
 	"github.com/holdfast-dev/holdfast/internal/state"
 	peerv1 "github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
@@ -97,9 +97,9 @@ type Member struct {
 }
 
 // Validator looks for what is wrong with a definition before it is proposed. It
-// is called concurrently. [flags.Structural] is one.
+// is called concurrently. [flags.Validator] is one.
 type Validator interface {
 	// Validate returns everything that is wrong with the canonical definition
 	// of a resource; nothing when it is well formed.
-	Validate(key document.Key, spec []byte) []flags.Violation
+	Validate(key document.Key, spec []byte) []schema.Violation
 }

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
-	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/schema"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
@@ -66,7 +66,7 @@ func TestReflection(t *testing.T) {
 // panicking is a validator with a defect.
 type panicking struct{}
 
-func (panicking) Validate(document.Key, []byte) []flags.Violation { panic("defect") }
+func (panicking) Validate(document.Key, []byte) []schema.Violation { panic("defect") }
 
 func TestPanicsAreFailures(t *testing.T) {
 	n := single(t, func(c *Config) { c.Validator = panicking{}; c.Logger = nil })

@@ -254,7 +254,7 @@ func (r *manifestReader) spec(m *manifest) {
 	if !m.key.Kind.Known() {
 		return // told already
 	}
-	for _, v := range (flags.Structural{}).Validate(m.key, canonical) {
+	for _, v := range (flags.Validator{}).Validate(m.key, canonical) {
 		what := specViolation(v.Path, v.Message)
 		if m.key.Name != "" {
 			what = m.String() + ": " + what

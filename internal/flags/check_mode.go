@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/schema"
 )
 
 const (
@@ -22,73 +23,73 @@ var errorCodes = []string{ //nolint:gochecknoglobals // a table
 	"UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 }
 
-func checkMode(f fields) {
-	f.only("description", "levels")
-	f.description("description")
-	f.require("levels")
-	levels, ok := f.array("levels")
+func checkMode(f schema.Fields) {
+	f.Only("description", "levels")
+	f.Description("description")
+	f.Require("levels")
+	levels, ok := f.Array("levels")
 	switch {
 	case !ok:
 		return
 	case len(levels) == 0:
-		f.add(f.at("levels"), "is empty; a mode has at least one level besides %q", Normal)
+		f.Add(f.At("levels"), "is empty; a mode has at least one level besides %q", Normal)
 	case len(levels) > MaxLevels:
-		f.add(f.at("levels"), "has %d levels; at most %d are allowed", len(levels), MaxLevels)
+		f.Add(f.At("levels"), "has %d levels; at most %d are allowed", len(levels), MaxLevels)
 		return
 	}
 	seen := map[string]int{}
 	for i, value := range levels {
-		level, ok := f.object(f.at("levels").Index(i), value)
+		level, ok := f.Object(f.At("levels").Index(i), value)
 		if !ok {
 			continue
 		}
 		checkLevel(level)
-		name, ok := level.members["name"].(string)
+		name, ok := level.Members["name"].(string)
 		if first, twice := seen[name]; ok && twice {
-			level.add(level.at("name"), "%q is the name of levels[%d] as well", name, first)
+			level.Add(level.At("name"), "%q is the name of levels[%d] as well", name, first)
 		} else if ok && name != "" {
 			seen[name] = i
 		}
 	}
 }
 
-func checkLevel(level fields) {
-	level.only("name", "description", "effects")
-	level.description("description")
-	level.require("name")
-	if name, ok := level.name("name"); ok {
+func checkLevel(level schema.Fields) {
+	level.Only("name", "description", "effects")
+	level.Description("description")
+	level.Require("name")
+	if name, ok := level.Name("name"); ok {
 		switch {
 		case strings.EqualFold(name, Normal):
-			level.add(level.at("name"), "%q is level 0 of every mode and is not listed", Normal)
+			level.Add(level.At("name"), "%q is level 0 of every mode and is not listed", Normal)
 		case strings.Trim(name, "0123456789") == "":
 			// Tools take the number of a level in place of its name.
-			level.add(level.at("name"), "%q is a number; a name has something else as well", name)
+			level.Add(level.At("name"), "%q is a number; a name has something else as well", name)
 		}
 	}
-	effects, _ := level.array("effects")
+	effects, _ := level.Array("effects")
 	for i, value := range effects {
-		if effect, ok := level.object(level.at("effects").Index(i), value); ok {
+		if effect, ok := level.Object(level.At("effects").Index(i), value); ok {
 			checkEffect(effect)
 		}
 	}
 }
 
-func checkEffect(effect fields) {
-	form, ok := effect.oneOf("an effect", "flag", "action", "policy")
+func checkEffect(effect schema.Fields) {
+	form, ok := effect.OneOf("an effect", "flag", "action", "policy")
 	if !ok {
 		return
 	}
 	switch form {
 	case "flag":
-		effect.only("flag", "variant")
-		effect.require("variant")
-		effect.name("flag")
-		effect.text("variant")
+		effect.Only("flag", "variant")
+		effect.Require("variant")
+		effect.Name("flag")
+		effect.Text("variant")
 	case "policy":
-		effect.only("policy", "patch")
-		effect.require("patch")
-		effect.name("policy")
-		if patch, ok := effect.child("patch"); ok {
+		effect.Only("policy", "patch")
+		effect.Require("patch")
+		effect.Name("policy")
+		if patch, ok := effect.Child("patch"); ok {
 			checkPolicy(patch)
 		}
 	case "action":
@@ -96,46 +97,46 @@ func checkEffect(effect fields) {
 	}
 }
 
-func checkAction(effect fields) {
-	action, ok := effect.choice("action", "reject", "fallback", "cache", "shed")
+func checkAction(effect schema.Fields) {
+	action, ok := effect.Choice("action", "reject", "fallback", "cache", "shed")
 	if !ok {
 		return
 	}
 	known := []string{"action", "methods", "operations", "side_effects", "except", "side"}
 	switch action {
 	case "reject":
-		effect.only(append(known, "code", "message", "retry_after")...)
-		effect.choice("code", errorCodes...)
-		effect.text("message")
-		effect.duration("retry_after")
+		effect.Only(append(known, "code", "message", "retry_after")...)
+		effect.Choice("code", errorCodes...)
+		effect.Text("message")
+		effect.Duration("retry_after")
 	case "fallback":
-		effect.only(append(known, "fallback")...)
-		effect.text("fallback")
+		effect.Only(append(known, "fallback")...)
+		effect.Text("fallback")
 	case "cache":
-		effect.only(append(known, "max_age", "vary")...)
-		effect.require("max_age")
-		effect.duration("max_age")
-		effect.texts("vary", checkMetadataKey)
+		effect.Only(append(known, "max_age", "vary")...)
+		effect.Require("max_age")
+		effect.Duration("max_age")
+		effect.Texts("vary", checkMetadataKey)
 	case "shed":
-		effect.only(append(known, "percent")...)
-		effect.require("percent")
-		if percent, ok := effect.number("percent"); ok && (percent <= 0 || percent > 100) {
-			effect.add(effect.at("percent"), "is %v, but must be more than 0 and at most 100", percent)
+		effect.Only(append(known, "percent")...)
+		effect.Require("percent")
+		if percent, ok := effect.Number("percent"); ok && (percent <= 0 || percent > 100) {
+			effect.Add(effect.At("percent"), "is %v, but must be more than 0 and at most 100", percent)
 		}
 	}
-	effect.choice("side", "client", "server")
+	effect.Choice("side", "client", "server")
 	checkMatch(effect)
 }
 
-func checkMatch(effect fields) {
-	if !effect.has("methods") && !effect.has("operations") && !effect.has("side_effects") {
-		effect.add(effect.path, "matches no call; it needs one of the keys methods, operations, side_effects")
+func checkMatch(effect schema.Fields) {
+	if !effect.Has("methods") && !effect.Has("operations") && !effect.Has("side_effects") {
+		effect.Add(effect.Path, "matches no call; it needs one of the keys methods, operations, side_effects")
 	}
-	effect.texts("methods", checkMethodPattern)
-	effect.texts("except", checkMethodPattern)
-	effect.texts("operations", document.CheckName)
-	if value, present := effect.members["side_effects"]; present && value != true {
-		effect.add(effect.at("side_effects"), "must be true; leave it out otherwise")
+	effect.Texts("methods", checkMethodPattern)
+	effect.Texts("except", checkMethodPattern)
+	effect.Texts("operations", document.CheckName)
+	if value, present := effect.Members["side_effects"]; present && value != true {
+		effect.Add(effect.At("side_effects"), "must be true; leave it out otherwise")
 	}
 }
 

@@ -1,61 +1,65 @@
 package flags
 
-import "strings"
+import (
+	"strings"
 
-func checkOverride(f fields) {
-	if form, ok := f.oneOf("an override", "mode", "flag", "breaker", "fault"); ok {
+	"github.com/holdfast-dev/holdfast/internal/schema"
+)
+
+func checkOverride(f schema.Fields) {
+	if form, ok := f.OneOf("an override", "mode", "flag", "breaker", "fault"); ok {
 		checkOverrideForm(f, form)
 	}
-	if scope, ok := f.child("scope"); ok {
+	if scope, ok := f.Child("scope"); ok {
 		checkScope(scope)
 	}
 }
 
-func checkOverrideForm(f fields, form string) {
+func checkOverrideForm(f schema.Fields, form string) {
 	switch form {
 	case "mode":
-		f.only("mode", "level", "scope")
-		f.require("level")
-		f.name("mode")
-		if level, ok := f.name("level"); ok && strings.EqualFold(level, Normal) {
-			f.add(f.at("level"), "%q changes nothing, as the most degraded level wins; end the mode's override instead", Normal)
+		f.Only("mode", "level", "scope")
+		f.Require("level")
+		f.Name("mode")
+		if level, ok := f.Name("level"); ok && strings.EqualFold(level, Normal) {
+			f.Add(f.At("level"), "%q changes nothing, as the most degraded level wins; end the mode's override instead", Normal)
 		}
 	case "flag":
-		f.only("flag", "variant", "scope")
-		f.require("variant")
-		f.name("flag")
-		f.text("variant")
+		f.Only("flag", "variant", "scope")
+		f.Require("variant")
+		f.Name("flag")
+		f.Text("variant")
 	case "breaker":
-		f.only("breaker", "hold", "method", "scope")
-		f.require("hold")
-		f.name("breaker")
-		f.choice("hold", "open", "closed")
-		if method, ok := f.text("method"); ok {
+		f.Only("breaker", "hold", "method", "scope")
+		f.Require("hold")
+		f.Name("breaker")
+		f.Choice("hold", "open", "closed")
+		if method, ok := f.Text("method"); ok {
 			if err := checkMethodPattern(method); err != nil {
-				f.add(f.at("method"), "%v", err)
+				f.Add(f.At("method"), "%v", err)
 			} else if strings.HasSuffix(method, "*") {
-				f.add(f.at("method"), "%q is a pattern; a breaker belongs to one method, or to the dependency without one", method)
+				f.Add(f.At("method"), "%q is a pattern; a breaker belongs to one method, or to the dependency without one", method)
 			}
 		}
 	case "fault":
-		f.only("fault", "scope")
-		if fault, ok := f.child("fault"); ok && len(fault.members) == 0 {
-			fault.add(fault.path, "is empty")
+		f.Only("fault", "scope")
+		if fault, ok := f.Child("fault"); ok && len(fault.Members) == 0 {
+			fault.Add(fault.Path, "is empty")
 		}
 	}
 }
 
-func checkScope(scope fields) {
-	scope.only("selector", "percent")
-	if len(scope.members) == 0 {
-		scope.add(scope.path, "is empty; leave it out for every instance")
+func checkScope(scope schema.Fields) {
+	scope.Only("selector", "percent")
+	if len(scope.Members) == 0 {
+		scope.Add(scope.Path, "is empty; leave it out for every instance")
 	}
-	if s, ok := scope.text("selector"); ok {
+	if s, ok := scope.Text("selector"); ok {
 		if _, err := ParseSelector(s); err != nil {
-			scope.add(scope.at("selector"), "%v", err)
+			scope.Add(scope.At("selector"), "%v", err)
 		}
 	}
-	if percent, ok := scope.number("percent"); ok && (percent < 0 || percent > 100) {
-		scope.add(scope.at("percent"), "is %v, but must be from 0 to 100", percent)
+	if percent, ok := scope.Number("percent"); ok && (percent < 0 || percent > 100) {
+		scope.Add(scope.At("percent"), "is %v, but must be from 0 to 100", percent)
 	}
 }

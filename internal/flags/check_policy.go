@@ -1,23 +1,25 @@
 package flags
 
-func checkPolicy(f fields) {
-	f.only(
+import "github.com/holdfast-dev/holdfast/internal/schema"
+
+func checkPolicy(f schema.Fields) {
+	f.Only(
 		"description", "circuit_breaker", "retry_policy", "timeouts", "bulkhead", "fallback",
 		"fleet", "fleet_without_traffic", "enforcement", "dead_letter_queue", "chaos_engineering",
 	)
-	if len(f.members) == 0 {
-		f.add(f.path, "is empty; it needs at least one key")
+	if len(f.Members) == 0 {
+		f.Add(f.Path, "is empty; it needs at least one key")
 	}
-	f.description("description")
+	f.Description("description")
 	for _, name := range []string{
 		"circuit_breaker", "retry_policy", "timeouts", "bulkhead", "fallback", "dead_letter_queue", "chaos_engineering",
 	} {
-		f.child(name)
+		f.Child(name)
 	}
 	for _, name := range []string{"fleet", "fleet_without_traffic"} {
-		if _, ok := f.members[name].(map[string]any); !ok {
-			f.choice(name, "enforce", "advise", "off")
+		if _, ok := f.Members[name].(map[string]any); !ok {
+			f.Choice(name, "enforce", "advise", "off")
 		}
 	}
-	f.choice("enforcement", "observe", "enforce")
+	f.Choice("enforcement", "observe", "enforce")
 }

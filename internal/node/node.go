@@ -80,7 +80,7 @@ type Node struct {
 func New(config Config, log *slog.Logger) *Node {
 	n := &Node{
 		config: config.clone(), log: log, startTime: time.Now(),
-		tickEvery: tickInterval, commandVersion: state.Version, validator: flags.Structural{},
+		tickEvery: tickInterval, commandVersion: state.Version, validator: flags.Validator{},
 		machine: state.New(), clock: &clock{}, registry: prometheus.NewRegistry(),
 		started: make(chan struct{}), fatal: make(chan error, 1), strangers: make(map[string]string),
 		stops: stops{log: log},

@@ -10,30 +10,31 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/api"
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/schema"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
 // strict refuses every flag.
 type strict struct{}
 
-func (strict) Validate(key document.Key, _ []byte) []flags.Violation {
+func (strict) Validate(key document.Key, _ []byte) []schema.Violation {
 	if key.Kind != document.Flag {
 		return nil
 	}
-	return []flags.Violation{{Message: "a newer language has no such flags"}}
+	return []schema.Violation{{Message: "a newer language has no such flags"}}
 }
 
 // lax lets everything pass.
 type lax struct{}
 
-func (lax) Validate(document.Key, []byte) []flags.Violation { return nil }
+func (lax) Validate(document.Key, []byte) []schema.Violation { return nil }
 
 // Servers of different versions validate differently, and replay one log to equal
 // states: what one of them has accepted, no other looks at again.
 func TestServersWithDifferentValidatorsAgree(t *testing.T) {
 	t.Parallel()
 	sites := newSites(t, 3, 3)
-	validators := []api.Validator{strict{}, lax{}, flags.Structural{}}
+	validators := []api.Validator{strict{}, lax{}, flags.Validator{}}
 	for i, s := range sites {
 		s.setup = func(n *Node) {
 			n.tickEvery = 300 * time.Millisecond

@@ -1,4 +1,4 @@
-package flags
+package schema
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 
 // didYouMean returns "; did you mean …?" when a word is nearly one of the known
 // ones, otherwise "".
-func didYouMean(word string, known []string) string {
-	if k, ok := nearest(word, known); ok {
+func DidYouMean(word string, known []string) string {
+	if k, ok := Nearest(word, known); ok {
 		return fmt.Sprintf("; did you mean %q?", k)
 	}
 	return ""
@@ -16,7 +16,7 @@ func didYouMean(word string, known []string) string {
 
 // nearest returns the known word that a word was probably meant to be: the same
 // but for case, '_' and '-', or one typing mistake away, two in a longer word.
-func nearest(word string, known []string) (string, bool) {
+func Nearest(word string, known []string) (string, bool) {
 	const longer = 8
 	best, least := "", 3
 	for _, k := range known {
@@ -39,7 +39,7 @@ func plain(word string) string {
 	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(word))
 }
 
-// mistakes counts the bytes to insert, remove, change, or swap with their
+// Mistakes counts the bytes to insert, remove, change, or swap with their
 // neighbour to turn a into b.
 func mistakes(a, b string) int {
 	before, row := make([]int, len(b)+1), make([]int, len(b)+1)

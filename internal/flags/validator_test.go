@@ -7,17 +7,18 @@ import (
 	"testing"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/schema"
 )
 
 func validate(kind document.Kind, spec string) []string {
 	var got []string
-	for _, v := range (Structural{}).Validate(document.Key{Kind: kind, Name: "x"}, []byte(spec)) {
+	for _, v := range (Validator{}).Validate(document.Key{Kind: kind, Name: "x"}, []byte(spec)) {
 		got = append(got, v.String())
 	}
 	return got
 }
 
-func TestStructuralAccepts(t *testing.T) {
+func TestValidatorAccepts(t *testing.T) {
 	for _, c := range []struct {
 		kind document.Kind
 		spec string
@@ -49,7 +50,7 @@ func TestStructuralAccepts(t *testing.T) {
 	}
 }
 
-func TestStructuralRefuses(t *testing.T) {
+func TestValidatorRefuses(t *testing.T) {
 	for _, c := range []struct {
 		kind document.Kind
 		spec string
@@ -208,34 +209,20 @@ func TestViolationsAreBounded(t *testing.T) {
 	for i := range 1000 {
 		fmt.Fprintf(&b, `"k%d":null,`, i)
 	}
-	got := (Structural{}).Validate(document.Key{Kind: document.Flag}, []byte(`{"state":"ENABLED","variants":{`+b.String()+`"z":1}}`))
-	if len(got) != MaxViolations || got[MaxViolations-1].String() != "and 901 more" {
+	got := (Validator{}).Validate(document.Key{Kind: document.Flag}, []byte(`{"state":"ENABLED","variants":{`+b.String()+`"z":1}}`))
+	if len(got) != schema.MaxViolations || got[schema.MaxViolations-1].String() != "and 901 more" {
 		t.Errorf("%d violations, the last is %q", len(got), got[len(got)-1])
 	}
 }
 
-func TestNearest(t *testing.T) {
-	known := []string{"state", "variants", "defaultVariant"}
-	for word, want := range map[string]string{
-		"state": "state", "STATE": "state", "sate": "state", "tsate": "state", "stat": "state", "states": "state",
-		"varianst": "variants", "variant": "variants", "default-variant": "defaultVariant",
-		"defaultVarinat": "defaultVariant", "description": "", "name": "", "": "", "statues": "",
-		strings.Repeat("x", 1<<20): "",
-	} {
-		if got, _ := nearest(word, known); got != want {
-			t.Errorf("%.20q is nearest to %q, want %q", word, got, want)
-		}
-	}
-}
-
-func FuzzStructural(f *testing.F) {
+func FuzzValidator(f *testing.F) {
 	f.Add(uint8(document.Flag), []byte(`{"state":"ENABLED","variants":{"on":true},"defaultVariant":"on"}`))
 	f.Add(uint8(document.Mode), []byte(`{"levels":[{"name":"a","effects":[{"action":"shed","methods":["/a/*"],"percent":5}]}]}`))
 	f.Add(uint8(document.Policy), []byte(`{"fleet":{},"circuit_braker":{}}`))
 	f.Add(uint8(document.Override), []byte(`{"flag":"k","variant":"on","scope":{"selector":"a in (b),!c","percent":50}}`))
 	f.Fuzz(func(t *testing.T, kind uint8, spec []byte) {
 		key := document.Key{Kind: document.Kind(kind), Name: "x"}
-		got := (Structural{}).Validate(key, spec)
+		got := (Validator{}).Validate(key, spec)
 		for _, v := range got {
 			if v.Message == "" {
 				t.Fatalf("violation of %q without a message", v.Path)
@@ -248,17 +235,17 @@ func FuzzStructural(f *testing.F) {
 			}
 			return
 		}
-		if again := (Structural{}).Validate(key, canonical); !slices.Equal(got, again) {
+		if again := (Validator{}).Validate(key, canonical); !slices.Equal(got, again) {
 			t.Fatalf("%v, but of the canonical form %v", got, again)
 		}
 	})
 }
 
-func BenchmarkStructural(b *testing.B) {
+func BenchmarkValidator(b *testing.B) {
 	spec := []byte(`{"defaultVariant":"off","state":"ENABLED","targeting":{"if":[{"ends_with":[{"var":"email"},"@example.com"]},"on","off"]},"variants":{"off":false,"on":true}}`)
 	b.ReportAllocs()
 	for b.Loop() {
-		if v := (Structural{}).Validate(document.Key{Kind: document.Flag}, spec); v != nil {
+		if v := (Validator{}).Validate(document.Key{Kind: document.Flag}, spec); v != nil {
 			b.Fatal(v)
 		}
 	}

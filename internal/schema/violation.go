@@ -1,6 +1,9 @@
-package flags
+package schema
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -28,12 +31,12 @@ func (v Violation) String() string {
 const MaxViolations = 100
 
 // report collects violations.
-type report struct {
+type Report struct {
 	violations []Violation
 	more       int
 }
 
-func (r *report) add(path document.Path, format string, args ...any) {
+func (r *Report) Add(path document.Path, format string, args ...any) {
 	if len(r.violations) == MaxViolations-1 {
 		r.more++
 		return
@@ -41,9 +44,32 @@ func (r *report) add(path document.Path, format string, args ...any) {
 	r.violations = append(r.violations, Violation{Path: string(path), Message: fmt.Sprintf(format, args...)})
 }
 
-func (r *report) list() []Violation {
+func (r *Report) List() []Violation {
 	if r.more > 0 {
 		return append(r.violations, Violation{Message: fmt.Sprintf("and %d more", r.more)})
 	}
 	return r.violations
+}
+
+// Read returns the fields of a definition: one JSON document (see
+// document.Canonical) that is an object.
+func (r *Report) Read(spec []byte) (Fields, bool) {
+	canonical, err := document.Canonical(spec)
+	var syntax *document.SyntaxError
+	switch {
+	case errors.As(err, &syntax):
+		r.Add(document.Path(syntax.Path), "%s (byte %d)", syntax.Msg, syntax.Offset)
+		return Fields{}, false
+	case err != nil:
+		r.Add("", "%v", err)
+		return Fields{}, false
+	}
+	var value any
+	decoder := json.NewDecoder(bytes.NewReader(canonical))
+	decoder.UseNumber()
+	if err := decoder.Decode(&value); err != nil {
+		r.Add("", "%v", err)
+		return Fields{}, false
+	}
+	return r.Object("", value)
 }
