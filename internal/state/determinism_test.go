@@ -106,7 +106,7 @@ func requireSelfConsistent(t failer, v *View) {
 	if again.declared != v.declared || again.overrides != v.overrides {
 		t.Fatalf("usage: %v %v, was %v %v", again.declared, again.overrides, v.declared, v.overrides)
 	}
-	if again.outcomeBytes != v.outcomeBytes || again.auditBytes != v.auditBytes || again.graves.len() != v.graves.len() {
+	if again.outcomeBytes != v.outcomeBytes || again.auditBytes != v.auditBytes || again.graves.Len() != v.graves.Len() {
 		t.Fatalf("what eviction goes by has changed")
 	}
 	if !bytes.Equal(written(t, again), written(t, v)) {

@@ -3,6 +3,7 @@ package state
 import (
 	"slices"
 
+	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 )
@@ -15,25 +16,25 @@ const maxTime = 253_402_300_799_999 - 400*24*3_600_000 // 9999-12-31 less 400 da
 // shared with the view it began from.
 type draft struct {
 	View
-	edit     *edit
+	edit     *btree.Edit
 	requests map[requestID]*kept
 }
 
 func newDraft(v *View, requests map[requestID]*kept) *draft {
-	return &draft{View: *v, edit: new(edit), requests: requests}
+	return &draft{View: *v, edit: new(btree.Edit), requests: requests}
 }
 
 // seal returns the draft as a view, which stays as it is. The draft goes on from
 // it.
 func (d *draft) seal() *View {
 	v := d.View
-	d.edit = new(edit)
+	d.edit = new(btree.Edit)
 	return &v
 }
 
 // open returns a namespace to change, a new one if there is none of the name.
 func (d *draft) open(name string) *content {
-	c, ok := d.namespaces.get(spaceName(name))
+	c, ok := d.namespaces.Get(btree.Text(name))
 	switch {
 	case !ok:
 		c = &content{owner: d.edit, name: name}
@@ -44,7 +45,7 @@ func (d *draft) open(name string) *content {
 		mine.owner = d.edit
 		c = &mine
 	}
-	d.namespaces.put(d.edit, spaceName(name), c)
+	d.namespaces.Put(d.edit, btree.Text(name), c)
 	return c
 }
 
@@ -155,7 +156,7 @@ func (d *draft) newEpoch(body *storagev1.NewEpoch) *Rejection {
 // expire removes the overrides that have ended.
 func (d *draft) expire() []string {
 	var changes []Change
-	for end := range d.ends.all() {
+	for end := range d.ends.All() {
 		if int64(end.at) > d.now { //nolint:gosec // ends are positive
 			break
 		}
@@ -215,17 +216,17 @@ func (d *draft) put(c *Change) [32]byte {
 	s, p := d.open(c.Namespace), place{c.Namespace, c.Key}
 	if c.Before != nil {
 		d.unlink(s, p, c.Before)
-	} else if t, ok := s.dead.delete(d.edit, c.Key); ok {
-		s.byRevision.delete(d.edit, revised{t.Revision, c.Key})
-		d.graves.delete(d.edit, queued{t.Revision, p})
+	} else if t, ok := s.dead.Delete(d.edit, c.Key); ok {
+		s.byRevision.Delete(d.edit, revised{t.Revision, c.Key})
+		d.graves.Delete(d.edit, queued{t.Revision, p})
 	}
-	s.byRevision.put(d.edit, revised{c.After.ModRevision, c.Key}, c.After)
-	s.byKey.put(d.edit, c.Key, c.After)
+	s.byRevision.Put(d.edit, revised{c.After.ModRevision, c.Key}, c.After)
+	s.byKey.Put(d.edit, c.Key, c.After)
 	hash := c.After.Hash()
 	s.merkle = s.merkle.Put(c.Key, hash)
 	s.modRevision = c.After.ModRevision
 	if c.After.End != 0 {
-		d.ends.put(d.edit, endOf(c.After, p), struct{}{})
+		d.ends.Put(d.edit, endOf(c.After, p), struct{}{})
 	}
 	u := d.share(c.Kind)
 	u.count++
@@ -237,7 +238,7 @@ func (d *draft) put(c *Change) [32]byte {
 func (d *draft) remove(c *Change, revision uint64) {
 	s, p := d.open(c.Namespace), place{c.Namespace, c.Key}
 	d.unlink(s, p, c.Before)
-	s.byKey.delete(d.edit, c.Key)
+	s.byKey.Delete(d.edit, c.Key)
 	s.merkle = s.merkle.Delete(c.Key)
 	d.bury(s, document.Tombstone{Key: c.Key, Revision: revision, Ended: c.Type == document.Ended})
 	s.modRevision = revision
@@ -245,16 +246,16 @@ func (d *draft) remove(c *Change, revision uint64) {
 
 // bury stores a tombstone.
 func (d *draft) bury(s *content, t document.Tombstone) {
-	s.byRevision.put(d.edit, revised{t.Revision, t.Key}, nil)
-	s.dead.put(d.edit, t.Key, t)
-	d.graves.put(d.edit, queued{t.Revision, place{s.name, t.Key}}, struct{}{})
+	s.byRevision.Put(d.edit, revised{t.Revision, t.Key}, nil)
+	s.dead.Put(d.edit, t.Key, t)
+	d.graves.Put(d.edit, queued{t.Revision, place{s.name, t.Key}}, struct{}{})
 }
 
 // unlink takes a resource out of everything but byKey and the Merkle tree.
 func (d *draft) unlink(s *content, p place, r *document.Resource) {
-	s.byRevision.delete(d.edit, revised{r.ModRevision, r.Key})
+	s.byRevision.Delete(d.edit, revised{r.ModRevision, r.Key})
 	if r.End != 0 {
-		d.ends.delete(d.edit, endOf(r, p))
+		d.ends.Delete(d.edit, endOf(r, p))
 	}
 	u := d.share(r.Kind)
 	u.count--
@@ -269,13 +270,13 @@ func endOf(r *document.Resource, p place) queued {
 // forgetTombstones drops the oldest tombstones over the limit. Cursors from
 // before them need a snapshot from now on.
 func (d *draft) forgetTombstones() {
-	for d.graves.len() > d.limits.Tombstones {
-		oldest, _, _ := d.graves.min()
+	for d.graves.Len() > d.limits.Tombstones {
+		oldest, _, _ := d.graves.Min()
 		s := d.open(oldest.namespace)
-		s.dead.delete(d.edit, oldest.Key)
-		s.byRevision.delete(d.edit, revised{oldest.at, oldest.Key})
+		s.dead.Delete(d.edit, oldest.Key)
+		s.byRevision.Delete(d.edit, revised{oldest.at, oldest.Key})
 		s.floor = oldest.at
-		d.graves.delete(d.edit, oldest)
+		d.graves.Delete(d.edit, oldest)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 )
@@ -61,18 +62,19 @@ func TestSnapshotRefusesForgedStates(t *testing.T) {
 		change(&v)
 		return &v
 	}
-	space := func(change func(*content, *edit)) *View {
+	space := func(change func(*content, *btree.Edit)) *View {
 		return view(func(v *View) {
-			c, e := *v.Namespace("a").content, new(edit)
+			c, e := *v.Namespace("a").content, new(btree.Edit)
 			change(&c, e)
-			v.namespaces.put(e, "a", &c)
+			v.namespaces.Put(e, "a", &c)
 		})
 	}
 	with := func(change func(*document.Resource)) *View {
-		return space(func(c *content, e *edit) {
-			r := *c.byKey.root.items[0].val // the flag
+		return space(func(c *content, e *btree.Edit) {
+			_, first, _ := c.byKey.Min() // the flag
+			r := *first
 			change(&r)
-			c.byKey.put(e, r.Key, &r)
+			c.byKey.Put(e, r.Key, &r)
 			c.merkle = c.merkle.Put(r.Key, r.Hash())
 		})
 	}
@@ -85,26 +87,26 @@ func TestSnapshotRefusesForgedStates(t *testing.T) {
 		"lived time without an end": view(func(v *View) { v.lived = maxTime + 1 }),
 		"no revision left":          view(func(v *View) { v.revision = maxCounter + 1 }),
 		"no epoch left":             view(func(v *View) { v.epoch.Counter = maxCounter + 1 }),
-		"namespace ahead":           space(func(c *content, _ *edit) { c.modRevision = base.revision + 1 }),
-		"floor ahead":               space(func(c *content, _ *edit) { c.floor = base.revision + 1 }),
-		"namespace without a name":  view(func(v *View) { c := *v.Namespace("a").content; c.name = ""; v.namespaces.put(new(edit), "", &c) }),
+		"namespace ahead":           space(func(c *content, _ *btree.Edit) { c.modRevision = base.revision + 1 }),
+		"floor ahead":               space(func(c *content, _ *btree.Edit) { c.floor = base.revision + 1 }),
+		"namespace without a name":  view(func(v *View) { c := *v.Namespace("a").content; c.name = ""; v.namespaces.Put(new(btree.Edit), "", &c) }),
 		"resource never made":       with(func(r *document.Resource) { r.ModRevision, r.CreateRevision = 0, 0 }),
 		"resource ahead":            with(func(r *document.Resource) { r.ModRevision = 4 }),
 		"changed before it was":     with(func(r *document.Resource) { r.ModRevision = r.CreateRevision - 1 }),
 		"flag with an end":          with(func(r *document.Resource) { r.End = 5 }),
 		"override without":          with(func(r *document.Resource) { r.Kind = document.Override }),
-		"alive and dead": space(func(c *content, e *edit) {
+		"alive and dead": space(func(c *content, e *btree.Edit) {
 			key := document.Key{Kind: document.Flag, Name: "x"}
-			c.dead.put(e, key, document.Tombstone{Key: key, Revision: c.modRevision})
+			c.dead.Put(e, key, document.Tombstone{Key: key, Revision: c.modRevision})
 		}),
-		"tombstone ahead": space(func(c *content, e *edit) {
+		"tombstone ahead": space(func(c *content, e *btree.Edit) {
 			key := document.Key{Kind: document.Flag, Name: "y"}
-			c.dead.put(e, key, document.Tombstone{Key: key, Revision: c.modRevision + 1})
+			c.dead.Put(e, key, document.Tombstone{Key: key, Revision: c.modRevision + 1})
 		}),
-		"tombstone before the floor": space(func(c *content, e *edit) {
+		"tombstone before the floor": space(func(c *content, e *btree.Edit) {
 			c.floor = 2
 			key := document.Key{Kind: document.Flag, Name: "y"}
-			c.dead.put(e, key, document.Tombstone{Key: key, Revision: 1})
+			c.dead.Put(e, key, document.Tombstone{Key: key, Revision: 1})
 		}),
 		"outcome from the future": view(func(v *View) {
 			k := *v.outcomes.at(0)

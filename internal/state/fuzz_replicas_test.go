@@ -183,8 +183,8 @@ func (p *player) requireModest(cmd *storagev1.Command, r Result, before, after *
 			p.t.Fatalf("%s changed, touched are %v", name, r.Touched)
 		}
 	}
-	if after.outcomes.len() > p.limits.Outcomes || after.outcomeBytes > p.limits.OutcomeBytes || after.auditBytes > p.limits.AuditBytes || after.graves.len() > p.limits.Tombstones {
-		p.t.Fatalf("over a limit: %d outcomes of %d bytes, %d bytes of audit, %d tombstones", after.outcomes.len(), after.outcomeBytes, after.auditBytes, after.graves.len())
+	if after.outcomes.len() > p.limits.Outcomes || after.outcomeBytes > p.limits.OutcomeBytes || after.auditBytes > p.limits.AuditBytes || after.graves.Len() > p.limits.Tombstones {
+		p.t.Fatalf("over a limit: %d outcomes of %d bytes, %d bytes of audit, %d tombstones", after.outcomes.len(), after.outcomeBytes, after.auditBytes, after.graves.Len())
 	}
 }
 

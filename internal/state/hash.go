@@ -66,11 +66,11 @@ func (v *View) Hash() [32]byte {
 	h = h.number(v.revision).time(v.now).time(v.lived).time(v.horizon).number(v.term)
 	h = h.raw(v.history[:]).number(v.auditDropped)
 	h = h.number(uint64(v.outcomes.len())).number(uint64(v.audit.len()))
-	h = h.number(uint64(v.namespaces.len()))
-	for _, c := range v.namespaces.all() {
+	h = h.number(uint64(v.namespaces.Len()))
+	for _, c := range v.namespaces.All() {
 		root := c.merkle.Root()
 		h = h.text(c.name).raw(root[:]).number(c.modRevision).number(c.floor)
-		h = h.number(uint64(c.byKey.len())).number(uint64(c.dead.len()))
+		h = h.number(uint64(c.byKey.Len())).number(uint64(c.dead.Len()))
 	}
 	if s := v.staged; s != nil {
 		h = h.raw(s.id[:]).number(s.size).raw(s.want[:]).time(s.touched)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
@@ -16,14 +17,14 @@ import (
 func TestHashCoversTheState(t *testing.T) {
 	base := sample(t)
 	edited := func(c *content) *View {
-		v, e := *base, new(edit)
-		v.namespaces.put(e, spaceName(c.name), c)
+		v, e := *base, new(btree.Edit)
+		v.namespaces.Put(e, btree.Text(c.name), c)
 		return &v
 	}
-	space := func(change func(*content, *edit)) func() *View {
+	space := func(change func(*content, *btree.Edit)) func() *View {
 		return func() *View {
 			c := *base.Namespace("a").content
-			change(&c, new(edit))
+			change(&c, new(btree.Edit))
 			return edited(&c)
 		}
 	}
@@ -55,16 +56,18 @@ func TestHashCoversTheState(t *testing.T) {
 		"restore progress":  view(func(v *View) { s := *v.staged; s.touched++; v.staged = &s }),
 		"staged bytes":      view(func(v *View) { v.staged = v.staged.append([]byte{0}, v.staged.touched) }),
 		"other staged":      view(func(v *View) { v.staged = v.staged.append([]byte{1}, v.staged.touched) }),
-		"namespace less":    view(func(v *View) { v.namespaces.delete(new(edit), "b") }),
+		"namespace less":    view(func(v *View) { v.namespaces.Delete(new(btree.Edit), "b") }),
 		"namespace renamed": func() *View { c := *base.Namespace("a").content; c.name = "c"; return edited(&c) },
-		"root":              space(func(c *content, _ *edit) { c.merkle = c.merkle.Put(document.Key{Kind: document.Flag}, [32]byte{1}) }),
-		"mod revision":      space(func(c *content, _ *edit) { c.modRevision++ }),
-		"floor":             space(func(c *content, _ *edit) { c.floor++ }),
-		"a tombstone more": space(func(c *content, e *edit) {
-			c.dead.put(e, document.Key{Kind: document.Flag, Name: "d"}, document.Tombstone{})
+		"root": space(func(c *content, _ *btree.Edit) {
+			c.merkle = c.merkle.Put(document.Key{Kind: document.Flag}, [32]byte{1})
 		}),
-		"a resource more": space(func(c *content, e *edit) {
-			c.byKey.put(e, document.Key{Kind: document.Flag, Name: "d"}, &document.Resource{})
+		"mod revision": space(func(c *content, _ *btree.Edit) { c.modRevision++ }),
+		"floor":        space(func(c *content, _ *btree.Edit) { c.floor++ }),
+		"a tombstone more": space(func(c *content, e *btree.Edit) {
+			c.dead.Put(e, document.Key{Kind: document.Flag, Name: "d"}, document.Tombstone{})
+		}),
+		"a resource more": space(func(c *content, e *btree.Edit) {
+			c.byKey.Put(e, document.Key{Kind: document.Flag, Name: "d"}, &document.Resource{})
 		}),
 	} {
 		hash := changed().Hash()

@@ -146,8 +146,8 @@ func TestLoweredLimits(t *testing.T) {
 	h.must(put("a", document.Flag, "0", "1"))
 	h.now += 2_000
 	h.must(del("a", document.Flag, "1"), del("n1", document.Mode, "m"), del("a", document.Override, "1"))
-	if v, l := h.View(), tiny(); v.outcomes.len() > l.Outcomes || v.auditBytes > l.AuditBytes || v.graves.len() > l.Tombstones || v.Resources() != 27 {
-		t.Errorf("%d outcomes, %d bytes of audit, %d tombstones, %d resources", v.outcomes.len(), v.auditBytes, v.graves.len(), v.Resources())
+	if v, l := h.View(), tiny(); v.outcomes.len() > l.Outcomes || v.auditBytes > l.AuditBytes || v.graves.Len() > l.Tombstones || v.Resources() != 27 {
+		t.Errorf("%d outcomes, %d bytes of audit, %d tombstones, %d resources", v.outcomes.len(), v.auditBytes, v.graves.Len(), v.Resources())
 	}
 }
 

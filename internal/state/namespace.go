@@ -4,22 +4,23 @@ import (
 	"cmp"
 	"strings"
 
+	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
 )
 
 // content is a namespace as a view holds it. It is immutable once the view is
 // shown; until then the draft that owns it changes it.
 type content struct {
-	owner *edit
+	owner *btree.Edit
 	name  string
 	// byKey holds the resources by kind and name.
-	byKey tree[document.Key, *document.Resource]
+	byKey btree.Map[document.Key, *document.Resource]
 	// byRevision holds the resources by the revision that last changed them, and
 	// nil for tombstones. What changed since a revision is therefore a range,
 	// already coalesced.
-	byRevision tree[revised, *document.Resource]
+	byRevision btree.Map[revised, *document.Resource]
 	// dead holds the tombstones; a key is never both dead and in byKey.
-	dead   tree[document.Key, document.Tombstone]
+	dead   btree.Map[document.Key, document.Tombstone]
 	merkle document.Tree
 	// modRevision last changed a resource; tombstones up to floor may be gone.
 	modRevision, floor uint64
@@ -37,7 +38,7 @@ func (n *Namespace) Name() string { return n.name }
 
 // Get returns a resource, or nil.
 func (n *Namespace) Get(key document.Key) *document.Resource {
-	r, _ := n.byKey.get(key)
+	r, _ := n.byKey.Get(key)
 	return r
 }
 
@@ -57,7 +58,7 @@ func (n *Namespace) Ascend(kind document.Kind, prefix, after string, fn func(*do
 }
 
 func (n *Namespace) ascend(kind document.Kind, prefix, after string, fn func(*document.Resource) bool) bool {
-	for _, r := range n.byKey.from(document.Key{Kind: kind, Name: max(prefix, after)}) {
+	for _, r := range n.byKey.From(document.Key{Kind: kind, Name: max(prefix, after)}) {
 		if r.Kind != kind || !strings.HasPrefix(r.Name, prefix) {
 			return true
 		}
@@ -75,7 +76,7 @@ func (n *Namespace) ascend(kind document.Kind, prefix, after string, fn func(*do
 func (n *Namespace) Root() document.Root { return n.merkle.Root() }
 
 // Len returns the number of resources.
-func (n *Namespace) Len() int { return n.byKey.len() }
+func (n *Namespace) Len() int { return n.byKey.Len() }
 
 // ModRevision returns the revision that last changed the namespace; 0 if none
 // has.
@@ -93,12 +94,12 @@ func (n *Namespace) Since(from uint64) (document.Delta, bool) {
 	if from >= n.modRevision {
 		return d, true
 	}
-	for k, r := range n.byRevision.from(revised{revision: from + 1}) {
+	for k, r := range n.byRevision.From(revised{revision: from + 1}) {
 		if r != nil {
 			d.Puts = append(d.Puts, r)
 			continue
 		}
-		t, _ := n.dead.get(k.Key)
+		t, _ := n.dead.Get(k.Key)
 		d.Deletes = append(d.Deletes, t)
 	}
 	return d, true
@@ -112,7 +113,7 @@ func (n *Namespace) Base(from uint64) uint64 {
 	if from < n.floor || from > n.revision {
 		return from
 	}
-	before, ok := n.byRevision.floor(revised{revision: from + 1}) // nothing has an empty key
+	before, ok := n.byRevision.Floor(revised{revision: from + 1}) // nothing has an empty key
 	if !ok {
 		return n.floor
 	}
@@ -153,9 +154,3 @@ func (q queued) Compare(other queued) int {
 		q.Key.Compare(other.Key),
 	)
 }
-
-// spaceName is the name of a namespace.
-type spaceName string
-
-// Compare orders by bytes.
-func (n spaceName) Compare(other spaceName) int { return strings.Compare(string(n), string(other)) }

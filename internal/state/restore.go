@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/holdfast-dev/holdfast/internal/btree"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 )
 
@@ -205,16 +206,16 @@ func (d *draft) swapIn(backup *View, cmd *storagev1.Command, nonce uint64) []str
 // only here: no cursor of the new epoch lies before it.
 func (d *draft) forgetEmpty() {
 	var empty []*content
-	for _, c := range d.namespaces.all() {
-		if c.byKey.len() == 0 {
+	for _, c := range d.namespaces.All() {
+		if c.byKey.Len() == 0 {
 			empty = append(empty, c)
 		}
 	}
 	for _, c := range empty {
-		for key, t := range c.dead.all() {
-			d.graves.delete(d.edit, queued{t.Revision, place{c.name, key}})
+		for key, t := range c.dead.All() {
+			d.graves.Delete(d.edit, queued{t.Revision, place{c.name, key}})
 		}
-		d.namespaces.delete(d.edit, spaceName(c.name))
+		d.namespaces.Delete(d.edit, btree.Text(c.name))
 	}
 }
 

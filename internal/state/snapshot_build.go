@@ -89,7 +89,7 @@ func (b *builder) add(record *storagev1.SnapshotRecord, before uint64) error {
 func (b *builder) fits() error {
 	v, l := &b.d.View, b.d.limits
 	switch d, o := v.declared, v.overrides; {
-	case v.namespaces.len() > l.Namespaces:
+	case v.namespaces.Len() > l.Namespaces:
 		return reject(ReasonTooManyNamespaces, "the backup has more than %d namespaces", l.Namespaces)
 	case d.count > l.Declared:
 		return reject(ReasonTooManyResources, "the backup has more than %d flags, modes and policies", l.Declared)
@@ -99,7 +99,7 @@ func (b *builder) fits() error {
 		return reject(ReasonStateFull, "the backup has more than %d bytes of flags, modes and policies", l.DeclaredBytes)
 	case o.bytes > l.OverrideBytes:
 		return reject(ReasonStateFull, "the backup has more than %d bytes of overrides", l.OverrideBytes)
-	case v.graves.len() > l.Tombstones, v.outcomes.len() > l.Outcomes, v.outcomeBytes > l.OutcomeBytes, v.auditBytes > l.AuditBytes:
+	case v.graves.Len() > l.Tombstones, v.outcomes.len() > l.Outcomes, v.outcomeBytes > l.OutcomeBytes, v.auditBytes > l.AuditBytes:
 		return corrupt("the backup has more of a history than is ever kept")
 	}
 	return nil
@@ -225,10 +225,10 @@ func (b *builder) resource(record *storagev1.SnapshotRecord_Resource) error {
 	b.last = r.Key
 	b.actor.share(&r.Actor)
 	b.reason.share(&r.Reason)
-	s.byRevision.put(b.d.edit, revised{r.ModRevision, r.Key}, r)
-	s.byKey.put(b.d.edit, r.Key, r)
+	s.byRevision.Put(b.d.edit, revised{r.ModRevision, r.Key}, r)
+	s.byKey.Put(b.d.edit, r.Key, r)
 	if r.End > 0 {
-		b.d.ends.put(b.d.edit, endOf(r, place{s.name, r.Key}), struct{}{})
+		b.d.ends.Put(b.d.edit, endOf(r, place{s.name, r.Key}), struct{}{})
 	}
 	u := b.d.share(r.Kind)
 	u.count++
@@ -258,7 +258,7 @@ func (b *builder) tombstone(record *storagev1.SnapshotRecord_Tombstone) error {
 		return corrupt("the tombstone of %s has an impossible revision", t.Key)
 	}
 	b.last = t.Key
-	if _, live := s.byKey.get(t.Key); live {
+	if _, live := s.byKey.Get(t.Key); live {
 		return corrupt("%s is alive and has a tombstone", t.Key)
 	}
 	b.d.bury(s, t)

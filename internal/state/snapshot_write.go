@@ -29,7 +29,7 @@ func (v *View) WriteTo(w io.Writer) (int64, error) {
 	s := &snapshotWriter{w: bufio.NewWriterSize(w, 64<<10), sum: sha256.New()}
 	s.write([]byte(snapshotMagic))
 	s.header(v)
-	for _, c := range v.namespaces.all() {
+	for _, c := range v.namespaces.All() {
 		s.namespace(c)
 	}
 	for i := 0; i < v.outcomes.len() && s.err == nil; i++ {
@@ -121,13 +121,13 @@ func (s *snapshotWriter) namespace(c *content) {
 	s.record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Namespace{
 		Namespace: &storagev1.NamespaceRecord{Name: c.name, ModRevision: c.modRevision, Floor: c.floor},
 	}})
-	for _, r := range c.byKey.all() {
+	for _, r := range c.byKey.All() {
 		if s.err != nil {
 			return
 		}
 		s.record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Resource{Resource: r.Proto("")}})
 	}
-	for _, t := range c.dead.all() {
+	for _, t := range c.dead.All() {
 		s.record(&storagev1.SnapshotRecord{Record: &storagev1.SnapshotRecord_Tombstone{Tombstone: t.Proto("")}})
 	}
 }

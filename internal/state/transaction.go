@@ -230,8 +230,8 @@ func (v *View) checkLimits(changes []Change) *Rejection {
 	over := func(have, more, limit int) bool { return more > 0 && have+more > limit }
 	d, o := v.declared, v.overrides
 	switch {
-	case over(v.namespaces.len(), len(fresh), l.Namespaces):
-		return reject(ReasonTooManyNamespaces, "there are %d namespaces; at most %d are allowed", v.namespaces.len(), l.Namespaces)
+	case over(v.namespaces.Len(), len(fresh), l.Namespaces):
+		return reject(ReasonTooManyNamespaces, "there are %d namespaces; at most %d are allowed", v.namespaces.Len(), l.Namespaces)
 	case over(d.count, declared.count, l.Declared):
 		return reject(ReasonTooManyResources, "there are %d flags, modes and policies; at most %d are allowed", d.count, l.Declared)
 	case over(o.count, overrides.count, l.Overrides):

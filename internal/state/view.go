@@ -5,6 +5,7 @@ import (
 	"math"
 	"sort"
 
+	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
 )
 
@@ -29,10 +30,10 @@ type View struct {
 	// ever appended.
 	history [32]byte
 
-	namespaces tree[spaceName, *content]
-	ends       tree[queued, struct{}] // overrides by end
-	graves     tree[queued, struct{}] // tombstones by revision
-	declared   usage                  // flags, modes and policies
+	namespaces btree.Map[btree.Text, *content]
+	ends       btree.Map[queued, struct{}] // overrides by end
+	graves     btree.Map[queued, struct{}] // tombstones by revision
+	declared   usage                       // flags, modes and policies
 	overrides  usage
 
 	outcomes     fifo[*kept]
@@ -72,7 +73,7 @@ func (v *View) Outcomes() int { return v.outcomes.len() }
 
 // Namespace returns a namespace, an empty one if there is none of the name.
 func (v *View) Namespace(name string) *Namespace {
-	c, ok := v.namespaces.get(spaceName(name))
+	c, ok := v.namespaces.Get(btree.Text(name))
 	if !ok {
 		c = &content{name: name}
 	}
@@ -81,8 +82,8 @@ func (v *View) Namespace(name string) *Namespace {
 
 // Namespaces returns the names of all namespaces, sorted.
 func (v *View) Namespaces() []string {
-	names := make([]string, 0, v.namespaces.len())
-	for _, c := range v.namespaces.all() {
+	names := make([]string, 0, v.namespaces.Len())
+	for _, c := range v.namespaces.All() {
 		names = append(names, c.name)
 	}
 	return names
@@ -91,7 +92,7 @@ func (v *View) Namespaces() []string {
 // NextEnd returns the earliest end of an override, in state time; false if there
 // is no override.
 func (v *View) NextEnd() (int64, bool) {
-	first, _, ok := v.ends.min()
+	first, _, ok := v.ends.Min()
 	return int64(first.at), ok //nolint:gosec // ends are positive
 }
 
@@ -114,17 +115,17 @@ func (v *View) AuditDroppedThrough() uint64 { return v.auditDropped }
 
 // lookup returns a resource, or nil.
 func (v *View) lookup(p place) *document.Resource {
-	c, ok := v.namespaces.get(spaceName(p.namespace))
+	c, ok := v.namespaces.Get(btree.Text(p.namespace))
 	if !ok {
 		return nil
 	}
-	r, _ := c.byKey.get(p.Key)
+	r, _ := c.byKey.Get(p.Key)
 	return r
 }
 
 // has tells whether a namespace exists.
 func (v *View) has(namespace string) bool {
-	_, ok := v.namespaces.get(spaceName(namespace))
+	_, ok := v.namespaces.Get(btree.Text(namespace))
 	return ok
 }
 

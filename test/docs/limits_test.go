@@ -32,6 +32,8 @@ func notLimits() map[string]string {
 		"internal/api.minBackoff":             "a pause",
 		"internal/api.maxCatchUp":             "how long a write that is committed waits for this server",
 		"internal/api.maxAnswerTime":          "what is kept of a deadline for the answer",
+		"internal/btree.maxItems":             "the width of a tree",
+		"internal/btree.maxKids":              "the width of a tree",
 		"internal/cli.maxPause":               "a pause",
 		"internal/cli.minPause":               "a pause",
 		"internal/cli.maxDays":                "what a duration can hold",
@@ -43,8 +45,6 @@ func notLimits() map[string]string {
 		"internal/node.minGrowth":             "how often the memory is collected",
 		"internal/node.maxReadyLag":           "a condition of readiness, in docs/operations.md",
 		"internal/node.maxTickBytes":          "tells a Tick from other commands",
-		"internal/state.maxItems":             "the width of a tree",
-		"internal/state.maxKids":              "the width of a tree",
 		"internal/state.maxRecord":            "what a snapshot can hold",
 		"internal/state.maxTime":              "what a snapshot can hold",
 	}

@@ -1,8 +1,9 @@
-package state
+package btree
 
 import (
 	"iter"
 	"slices"
+	"strings"
 )
 
 // maxItems and maxKids are how many items a leaf and how many children a branch
@@ -13,31 +14,37 @@ const (
 	maxKids  = 32
 )
 
-// ordered is a key of a tree. Keys are equal when Compare returns 0.
-type ordered[K any] interface{ Compare(other K) int }
+// Ordered is a key of a map. Keys are equal when Compare returns 0.
+type Ordered[K any] interface{ Compare(other K) int }
 
-// tree is an ordered map of which every copy is a snapshot, made in O(1): a
+// Text is a string as a key, in the order of its bytes.
+type Text string
+
+// Compare orders by bytes.
+func (t Text) Compare(other Text) int { return strings.Compare(string(t), string(other)) }
+
+// Map is an ordered map of which every copy is a snapshot, made in O(1): a
 // B-tree, of which a change copies the nodes on the way to it. A node that an
 // edit has made is changed in place by the same edit, so a batch of changes
 // copies each node once. The zero value is empty.
 //
-// One goroutine may change a tree, with an edit that is given up for a new one
+// One goroutine may change a map, with an edit that is given up for a new one
 // whenever a copy is to stay as it is. Any number of goroutines may read copies
-// meanwhile. The shape depends on how the tree came to be, and so nothing that
+// meanwhile. The shape depends on how the map came to be, and so nothing that
 // servers compare may depend on it; what is iterated over, and its order, do not.
-type tree[K ordered[K], V any] struct {
+type Map[K Ordered[K], V any] struct {
 	root *node[K, V]
 	n    int
 }
 
-// edit owns the nodes that were made under it. It has a size, so that each has an
+// Edit owns the nodes that were made under it. It has a size, so that each has an
 // address of its own.
-type edit struct{ _ byte }
+type Edit struct{ _ byte }
 
 // node is a leaf, with items, or a branch, with children. Neither is empty, but
 // for the moment in which it is taken out.
-type node[K ordered[K], V any] struct {
-	owner *edit
+type node[K Ordered[K], V any] struct {
+	owner *Edit
 	items []item[K, V]
 	kids  []*node[K, V]
 	// seps part the children: the keys below kids[i] are less than seps[i], those
@@ -51,12 +58,12 @@ type item[K, V any] struct {
 	key K
 }
 
-// len returns the number of items.
-func (t *tree[K, V]) len() int { return t.n }
+// Len returns the number of items.
+func (m *Map[K, V]) Len() int { return m.n }
 
-// get returns the value of a key; false if there is none.
-func (t *tree[K, V]) get(k K) (val V, ok bool) {
-	n := t.root
+// Get returns the value of a key; false if there is none.
+func (m *Map[K, V]) Get(k K) (val V, ok bool) {
+	n := m.root
 	if n == nil {
 		return val, false
 	}
@@ -70,69 +77,69 @@ func (t *tree[K, V]) get(k K) (val V, ok bool) {
 	return n.items[i].val, true
 }
 
-// min returns the least item; false if the tree is empty.
-func (t *tree[K, V]) min() (k K, v V, ok bool) {
-	for k, v := range t.all() {
+// Min returns the least item; false if the map is empty.
+func (m *Map[K, V]) Min() (k K, v V, ok bool) {
+	for k, v := range m.All() {
 		return k, v, true
 	}
 	return k, v, false
 }
 
-// floor returns the greatest key that is not greater than k; false if there is
+// Floor returns the greatest key that is not greater than k; false if there is
 // none.
-func (t *tree[K, V]) floor(k K) (have K, ok bool) {
-	if t.root == nil {
+func (m *Map[K, V]) Floor(k K) (have K, ok bool) {
+	if m.root == nil {
 		return have, false
 	}
-	return t.root.floor(k)
+	return m.root.floor(k)
 }
 
-// all iterates over all items in order.
-func (t *tree[K, V]) all() iter.Seq2[K, V] {
+// All iterates over all items in order.
+func (m *Map[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		if t.root != nil {
-			t.root.ascend(nil, yield)
+		if m.root != nil {
+			m.root.ascend(nil, yield)
 		}
 	}
 }
 
-// from iterates over the items whose keys are not less than k, in order.
-func (t *tree[K, V]) from(k K) iter.Seq2[K, V] {
+// From iterates over the items whose keys are not less than k, in order.
+func (m *Map[K, V]) From(k K) iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		if t.root != nil {
-			t.root.ascend(&k, yield)
+		if m.root != nil {
+			m.root.ascend(&k, yield)
 		}
 	}
 }
 
-// put sets the value of a key.
-func (t *tree[K, V]) put(e *edit, k K, v V) {
-	if t.root == nil {
-		t.root = &node[K, V]{owner: e}
+// Put sets the value of a key.
+func (m *Map[K, V]) Put(e *Edit, k K, v V) {
+	if m.root == nil {
+		m.root = &node[K, V]{owner: e}
 	}
-	t.root = t.root.owned(e)
-	if t.root.put(e, k, v) {
-		t.n++
+	m.root = m.root.owned(e)
+	if m.root.put(e, k, v) {
+		m.n++
 	}
-	if t.root.full() {
-		t.root = &node[K, V]{owner: e, kids: []*node[K, V]{t.root}}
-		t.root.split(e, 0)
+	if m.root.full() {
+		m.root = &node[K, V]{owner: e, kids: []*node[K, V]{m.root}}
+		m.root.split(e, 0)
 	}
 }
 
-// delete removes a key and returns its value; false if there is none.
-func (t *tree[K, V]) delete(e *edit, k K) (old V, ok bool) {
-	if old, ok = t.get(k); !ok {
+// Delete removes a key and returns its value; false if there is none.
+func (m *Map[K, V]) Delete(e *Edit, k K) (old V, ok bool) {
+	if old, ok = m.Get(k); !ok {
 		return old, false
 	}
-	t.root = t.root.owned(e)
-	t.root.delete(e, k)
-	t.n--
-	for len(t.root.kids) == 1 {
-		t.root = t.root.kids[0]
+	m.root = m.root.owned(e)
+	m.root.delete(e, k)
+	m.n--
+	for len(m.root.kids) == 1 {
+		m.root = m.root.kids[0]
 	}
-	if t.n == 0 {
-		t.root = nil
+	if m.n == 0 {
+		m.root = nil
 	}
 	return old, true
 }
@@ -176,7 +183,7 @@ func (n *node[K, V]) full() bool { return len(n.items) > maxItems || len(n.kids)
 func (n *node[K, V]) sparse() bool { return len(n.items) < maxItems/4 && len(n.kids) < maxKids/4 }
 
 // owned returns the node if the edit made it, else a copy that it may change.
-func (n *node[K, V]) owned(e *edit) *node[K, V] {
+func (n *node[K, V]) owned(e *Edit) *node[K, V] {
 	if n.owner == e {
 		return n
 	}
@@ -184,14 +191,14 @@ func (n *node[K, V]) owned(e *edit) *node[K, V] {
 }
 
 // own makes child i one that the edit may change.
-func (n *node[K, V]) own(e *edit, i int) *node[K, V] {
+func (n *node[K, V]) own(e *Edit, i int) *node[K, V] {
 	n.kids[i] = n.kids[i].owned(e)
 	return n.kids[i]
 }
 
 // put sets a value below n, which the edit owns, and tells whether the key is
 // new. It may leave n too full by one.
-func (n *node[K, V]) put(e *edit, k K, v V) (added bool) {
+func (n *node[K, V]) put(e *Edit, k K, v V) (added bool) {
 	if n.kids == nil {
 		i, ok := n.item(k)
 		if ok {
@@ -212,7 +219,7 @@ func (n *node[K, V]) put(e *edit, k K, v V) (added bool) {
 
 // split cuts child i, which the edit owns, in two. The last child is left full:
 // where keys come in order, no more of them come to it.
-func (n *node[K, V]) split(e *edit, i int) {
+func (n *node[K, V]) split(e *Edit, i int) {
 	left, right := n.kids[i], &node[K, V]{owner: e}
 	at := left.size() / 2
 	if i == len(n.kids)-1 {
@@ -234,7 +241,7 @@ func (n *node[K, V]) split(e *edit, i int) {
 
 // delete removes a key, which is there, from below n, which the edit owns. It may
 // leave n empty.
-func (n *node[K, V]) delete(e *edit, k K) {
+func (n *node[K, V]) delete(e *Edit, k K) {
 	if n.kids == nil {
 		i, _ := n.item(k)
 		n.items = slices.Delete(n.items, i, i+1)
@@ -261,7 +268,7 @@ func (n *node[K, V]) fit(i int) bool {
 }
 
 // merge appends what child i+1 has to child i.
-func (n *node[K, V]) merge(e *edit, i int) {
+func (n *node[K, V]) merge(e *Edit, i int) {
 	left, right := n.own(e, i), n.kids[i+1]
 	if left.kids == nil {
 		left.items = append(left.items, right.items...)

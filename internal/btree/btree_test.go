@@ -1,4 +1,4 @@
-package state
+package btree
 
 import (
 	"cmp"
@@ -14,14 +14,14 @@ type number int
 
 func (n number) Compare(other number) int { return cmp.Compare(n, other) }
 
-// plainTree is a tree as plainly as possible: a sorted slice.
-type plainTree []item[number, int]
+// plainMap is a map as plainly as possible: a sorted slice.
+type plainMap []item[number, int]
 
-func (p plainTree) search(k number) (int, bool) {
+func (p plainMap) search(k number) (int, bool) {
 	return slices.BinarySearchFunc(p, k, func(it item[number, int], k number) int { return it.key.Compare(k) })
 }
 
-func (p plainTree) put(k number, v int) plainTree {
+func (p plainMap) put(k number, v int) plainMap {
 	p = slices.Clone(p)
 	i, ok := p.search(k)
 	if ok {
@@ -31,7 +31,7 @@ func (p plainTree) put(k number, v int) plainTree {
 	return slices.Insert(p, i, item[number, int]{v, k})
 }
 
-func (p plainTree) delete(k number) plainTree {
+func (p plainMap) delete(k number) plainMap {
 	i, ok := p.search(k)
 	if !ok {
 		return p
@@ -39,18 +39,18 @@ func (p plainTree) delete(k number) plainTree {
 	return slices.Delete(slices.Clone(p), i, i+1)
 }
 
-// TestTreeAgainstPlainTree changes trees in runs of keys, up, down and at random,
+// TestMapAgainstPlainMap changes maps in runs of keys, up, down and at random,
 // so that nodes fill, split, thin out and merge, and checks every version that an
 // edit was sealed at again at the end: one that shares too much has changed.
-func TestTreeAgainstPlainTree(t *testing.T) {
+func TestMapAgainstPlainMap(t *testing.T) {
 	type version struct {
-		tree  tree[number, int]
-		plain plainTree
+		made  Map[number, int]
+		plain plainMap
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		var now version
 		var sealed []version
-		e, value := new(edit), 0
+		e, value := new(Edit), 0
 		for range rapid.IntRange(1, 25).Draw(t, "runs") {
 			k, remove := number(rapid.IntRange(0, 2_000).Draw(t, "from")), rapid.IntRange(0, 9).Draw(t, "remove") < 4
 			stride := number(rapid.SampledFrom([]int{1, 1, -1, 3, 211}).Draw(t, "stride"))
@@ -58,48 +58,48 @@ func TestTreeAgainstPlainTree(t *testing.T) {
 				value++
 				if remove {
 					_, want := now.plain.search(k)
-					if _, have := now.tree.delete(e, k); have != want {
+					if _, have := now.made.Delete(e, k); have != want {
 						t.Fatalf("delete of %d found it: %v, want %v", k, have, want)
 					}
 					now.plain = now.plain.delete(k)
 				} else {
-					now.tree.put(e, k, value)
+					now.made.Put(e, k, value)
 					now.plain = now.plain.put(k, value)
 				}
 				k = (k + stride + 2_001) % 2_001
 			}
 			if rapid.Bool().Draw(t, "seal") {
-				sealed, e = append(sealed, now), new(edit)
+				sealed, e = append(sealed, now), new(Edit)
 			}
 			if len(sealed) > 0 && rapid.IntRange(0, 5).Draw(t, "go back") == 0 {
-				now, e = rapid.SampledFrom(sealed).Draw(t, "version"), new(edit)
+				now, e = rapid.SampledFrom(sealed).Draw(t, "version"), new(Edit)
 			}
 		}
 		for _, v := range append(sealed, now) {
-			requireTree(t, &v.tree, v.plain)
+			requireMap(t, &v.made, v.plain)
 		}
 	})
 }
 
-func requireTree(t *rapid.T, tr *tree[number, int], want plainTree) {
+func requireMap(t *rapid.T, m *Map[number, int], want plainMap) {
 	t.Helper()
-	var have plainTree
-	for k, v := range tr.all() {
+	var have plainMap
+	for k, v := range m.All() {
 		have = append(have, item[number, int]{v, k})
 	}
-	if !slices.Equal(have, want) || tr.len() != len(want) {
-		t.Fatalf("have %d items (len %d), want %d", len(have), tr.len(), len(want))
+	if !slices.Equal(have, want) || m.Len() != len(want) {
+		t.Fatalf("have %d items (len %d), want %d", len(have), m.Len(), len(want))
 	}
-	if k, v, ok := tr.min(); ok != (len(want) > 0) || ok && (item[number, int]{v, k}) != want[0] {
+	if k, v, ok := m.Min(); ok != (len(want) > 0) || ok && (item[number, int]{v, k}) != want[0] {
 		t.Fatalf("the least item is %d, %v", k, ok)
 	}
 	for k := number(-1); k <= 2_002; k += 7 {
 		at, there := want.search(k)
-		if v, ok := tr.get(k); ok != there || ok && v != want[at].val {
+		if v, ok := m.Get(k); ok != there || ok && v != want[at].val {
 			t.Fatalf("get of %d: %d, %v", k, v, ok)
 		}
 		after := 0
-		for have := range tr.from(k) {
+		for have := range m.From(k) {
 			if have != want[at+after].key {
 				t.Fatalf("from %d: item %d is %d", k, after, have)
 			}
@@ -114,12 +114,12 @@ func requireTree(t *rapid.T, tr *tree[number, int], want plainTree) {
 		if there {
 			before = at
 		}
-		if have, ok := tr.floor(k); ok != (before >= 0) || ok && have != want[before].key {
+		if have, ok := m.Floor(k); ok != (before >= 0) || ok && have != want[before].key {
 			t.Fatalf("floor of %d is %d, %v", k, have, ok)
 		}
 	}
-	if tr.root != nil {
-		requireNode(t, tr.root, true)
+	if m.root != nil {
+		requireNode(t, m.root, true)
 	}
 }
 
@@ -141,9 +141,9 @@ func requireNode(t *rapid.T, n *node[number, int], root bool) (depth int) {
 		} else if below != depth {
 			t.Fatalf("leaves at depths %d and %d", depth, below)
 		}
-		sub := tree[number, int]{root: kid}
-		first, _, _ := sub.min()
-		last, _ := sub.floor(1 << 30)
+		sub := Map[number, int]{root: kid}
+		first, _, _ := sub.Min()
+		last, _ := sub.Floor(1 << 30)
 		if i > 0 && n.seps[i-1] > first || i < len(n.seps) && n.seps[i] <= last {
 			t.Fatalf("child %d holds %d to %d between separators %v", i, first, last, n.seps)
 		}
@@ -151,11 +151,11 @@ func requireNode(t *rapid.T, n *node[number, int], root bool) (depth int) {
 	return depth + 1
 }
 
-// TestTreeStaysCompact deletes most of a large tree: what is left must not be
+// TestMapStaysCompact deletes most of a large map: what is left must not be
 // spread over nodes that are nearly empty, nor be deep.
-func TestTreeStaysCompact(t *testing.T) {
-	var tr tree[number, int]
-	e, r := new(edit), rand.New(rand.NewPCG(1, 2))
+func TestMapStaysCompact(t *testing.T) {
+	var m Map[number, int]
+	e, r := new(Edit), rand.New(rand.NewPCG(1, 2))
 	count := func() (leaves, depth int) {
 		var walk func(n *node[number, int], level int)
 		walk = func(n *node[number, int], level int) {
@@ -167,71 +167,71 @@ func TestTreeStaysCompact(t *testing.T) {
 				leaves++
 			}
 		}
-		walk(tr.root, 1)
+		walk(m.root, 1)
 		return leaves, depth
 	}
 	for k := range number(100_000) {
-		tr.put(e, k, 0)
+		m.Put(e, k, 0)
 	}
 	if leaves, depth := count(); leaves > 100_000/maxItems+1 || depth > 5 {
 		t.Errorf("in order: %d leaves, depth %d", leaves, depth)
 	}
 	for _, k := range r.Perm(100_000) {
 		if k%50 != 0 {
-			tr.delete(e, number(k))
+			m.Delete(e, number(k))
 		}
 	}
 	if leaves, depth := count(); leaves > 2_000/(maxItems/8) || depth > 4 {
-		t.Errorf("after deletions: %d items in %d leaves, depth %d", tr.len(), leaves, depth)
+		t.Errorf("after deletions: %d items in %d leaves, depth %d", m.Len(), leaves, depth)
 	}
 	for k := range number(100_000) {
-		tr.delete(e, k)
+		m.Delete(e, k)
 	}
-	if tr.root != nil || tr.len() != 0 {
-		t.Errorf("an emptied tree has %d items and a root", tr.len())
+	if m.root != nil || m.Len() != 0 {
+		t.Errorf("an emptied map has %d items and a root", m.Len())
 	}
 }
 
-// TestTreeConcurrentReaders lets the race detector watch readers of copies.
-func TestTreeConcurrentReaders(t *testing.T) {
-	var tr tree[number, int]
+// TestMapConcurrentReaders lets the race detector watch readers of copies.
+func TestMapConcurrentReaders(t *testing.T) {
+	var m Map[number, int]
 	var readers sync.WaitGroup
 	for round := range 60 {
-		e := new(edit)
+		e := new(Edit)
 		for i := range 40 {
-			tr.put(e, number((round*37+i*11)%500), round)
-			tr.delete(e, number((round*53+i*7)%500))
+			m.Put(e, number((round*37+i*11)%500), round)
+			m.Delete(e, number((round*53+i*7)%500))
 		}
-		copied := tr
+		copied := m
 		readers.Go(func() {
 			n := 0
-			for _, v := range copied.all() {
+			for _, v := range copied.All() {
 				if n++; v > round {
 					t.Errorf("round %d sees a value of round %d", round, v)
 				}
 			}
-			if n != copied.len() {
-				t.Errorf("%d items, want %d", n, copied.len())
+			if n != copied.Len() {
+				t.Errorf("%d items, want %d", n, copied.Len())
 			}
 		})
 	}
 	readers.Wait()
 }
 
-// TestTreeSharesInOneEdit checks that a batch copies each node once.
-func TestTreeSharesInOneEdit(t *testing.T) {
-	var tr tree[number, int]
+// TestMapSharesInOneEdit checks that a batch copies each node once.
+func TestMapSharesInOneEdit(t *testing.T) {
+	var m Map[number, int]
 	for k := range number(1_000) {
-		tr.put(new(edit), k, 0)
+		m.Put(new(Edit), k, 0)
 	}
 	cost := func(fresh bool) float64 {
-		copied, e := tr, new(edit)
+		copied, e := m, new(Edit)
 		return testing.AllocsPerRun(1, func() {
 			for i := range number(200) {
 				if fresh {
-					e = new(edit)
+					e = new(Edit)
 				}
-				copied.put(e, 500+i%8, 1)
+				copied.Put(e, 500+i%8, 1)
 			}
 		})
 	}
