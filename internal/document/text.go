@@ -41,7 +41,7 @@ func (c *canonicalizer) escapedText(start, i int) ([]byte, error) {
 		switch b := c.src[i]; {
 		case b == '"':
 			c.pos = i + 1
-			c.out = appendQuoted(c.out, decoded)
+			c.out = AppendString(c.out, decoded)
 			return decoded, nil
 		case b == '\\':
 			r, size, msg := unescape(c.src[i:])
@@ -139,12 +139,13 @@ func hex4(s []byte) (rune, bool) {
 	return r, true
 }
 
-// appendQuoted appends a string with only the escapes that JSON demands.
-func appendQuoted(out, s []byte) []byte {
+// AppendString appends a string, valid UTF-8, as canonical JSON: with only the
+// escapes that JSON demands.
+func AppendString[S string | []byte](out []byte, s S) []byte {
 	const hex = "0123456789abcdef"
 	out = append(out, '"')
-	for _, b := range s {
-		switch {
+	for i := range len(s) {
+		switch b := s[i]; {
 		case b == '"' || b == '\\':
 			out = append(out, '\\', b)
 		case b >= ' ':

@@ -70,6 +70,7 @@ func checkDefaultVariant(f, variants schema.Fields) {
 }
 
 func checkMetadata(metadata schema.Fields) {
+	metadata.Choice(fractionalKey, "v2", "v3")
 	for _, name := range metadata.Names() {
 		switch kind := schema.TypeName(metadata.Members[name]); kind {
 		case "a string", "a number", "a boolean":

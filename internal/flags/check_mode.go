@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/policy"
 	"github.com/holdfast-dev/holdfast/internal/schema"
 )
 
@@ -90,7 +91,7 @@ func checkEffect(effect schema.Fields) {
 		effect.Require("patch")
 		effect.Name("policy")
 		if patch, ok := effect.Child("patch"); ok {
-			checkPolicy(patch)
+			policy.CheckPatch(patch)
 		}
 	case "action":
 		checkAction(effect)

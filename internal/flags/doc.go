@@ -50,11 +50,11 @@
 //
 // # Policy
 //
-// The keys circuit_breaker, retry_policy, timeouts, bulkhead, fallback,
-// dead_letter_queue and chaos_engineering are objects; fleet and
-// fleet_without_traffic are "enforce", "advise", "off" or an object;
-// enforcement is "observe" or "enforce"; description is text. One of them is
-// required.
+// The resilience settings of one dependency: objects circuit_breaker,
+// retry_policy, timeouts, bulkhead, fallback, fleet and fleet_without_traffic
+// beside enforcement and description; see package policy for what they hold and
+// docs/policies.md for every key. One is required. The patch of an effect has the
+// same keys; null takes one away.
 //
 // # Override
 //

@@ -34,7 +34,7 @@ func TestValidatorAccepts(t *testing.T) {
 				{"action":"fallback","operations":["search-index"],"fallback":"static-hits","side":"client"}]},
 			{"name":"level 2","effects":[
 				{"flag":"new-checkout","variant":"off"},
-				{"policy":"payments","patch":{"retry_policy":{"max_attempts":1}}},
+				{"policy":"payments","patch":{"retry_policy":{"max_attempts":1,"max_delay":null},"bulkhead":null}},
 				{"action":"shed","methods":["*"],"percent":12.5},
 				{"action":"reject","side_effects":true,"except":["/shop.Orders/Cancel"],"side":"server","code":"UNAVAILABLE","message":"read-only","retry_after":"5s"}]}]}`},
 		{document.Policy, `{"circuit_breaker":{"failure_threshold":5},"retry_policy":{},"timeouts":{},"bulkhead":{},"fallback":{},"fleet":"off",
@@ -110,7 +110,7 @@ func TestValidatorRefuses(t *testing.T) {
 		},
 		{
 			document.Mode, `{"levels":[{"name":"a","effects":[{},{"flga":"x"},{"flag":"f","action":"shed"},{"flag":"f"},{"flag":"","variant":"v","side":"client"},
-				{"policy":"p"},{"policy":"p","patch":{"retry":{}}},{"policy":"p","patch":{}}]}]}`,
+				{"policy":"p"},{"policy":"p","patch":{"retry":{}}},{"policy":"p","patch":{}},{"policy":"p","patch":{"retry_policy":{"max_attempts":0,"jitter":null}}}]}]}`,
 			[]string{
 				"levels[0].effects[0]: needs one of the keys flag, action, policy",
 				`levels[0].effects[1]: needs one of the keys flag, action, policy; did you mean "flag"?`,
@@ -119,9 +119,10 @@ func TestValidatorRefuses(t *testing.T) {
 				"levels[0].effects[4].side: unknown key; known here: flag, variant",
 				"levels[0].effects[4].flag: is empty",
 				"levels[0].effects[5].patch: is missing",
-				"levels[0].effects[6].patch.retry: unknown key; known here: description, circuit_breaker, retry_policy, timeouts, bulkhead, fallback, " +
-					"fleet, fleet_without_traffic, enforcement, dead_letter_queue, chaos_engineering",
+				"levels[0].effects[6].patch.retry: unknown key; known here: description, enforcement, circuit_breaker, retry_policy, timeouts, bulkhead, fallback, " +
+					"fleet, fleet_without_traffic, dead_letter_queue, chaos_engineering",
 				"levels[0].effects[7].patch: is empty; it needs at least one key",
+				"levels[0].effects[8].patch.retry_policy.max_attempts: is 0, but must be a whole number from 1 to 20",
 			},
 		},
 		{
@@ -163,12 +164,12 @@ func TestValidatorRefuses(t *testing.T) {
 		{document.Mode, `{"levels":[` + strings.Repeat("1,", MaxLevels) + `1]}`, []string{"levels: has 65 levels; at most 64 are allowed"}},
 
 		{document.Policy, `{}`, []string{"is empty; it needs at least one key"}},
-		{document.Policy, `{"circuit-breaker":{},"bulkhead":4,"fleet":"advice","enforcement":"enforced","fleet_without_traffic":true}`, []string{
+		{document.Policy, `{"circuit-breaker":{},"bulkhead":4,"fleet":"advice","enforcement":"enforced","retry_policy":{"max_attempts":0}}`, []string{
 			`circuit-breaker: unknown key; did you mean "circuit_breaker"?`,
+			`enforcement: "enforced" is not known; did you mean "enforce"?`,
+			"retry_policy.max_attempts: is 0, but must be a whole number from 1 to 20",
 			"bulkhead: is a number, but must be an object",
 			`fleet: "advice" is not known; did you mean "advise"?`,
-			"fleet_without_traffic: is a boolean, but must be a string",
-			`enforcement: "enforced" is not known; did you mean "enforce"?`,
 		}},
 
 		{document.Override, `{"scope":{}}`, []string{

@@ -171,3 +171,11 @@ func (v Value) Members() (members []Attribute, ok bool) {
 func (v Value) str() string         { return unsafe.String((*byte)(v.data), v.num) }
 func (v Value) list() []Value       { return unsafe.Slice((*Value)(v.data), v.num) }
 func (v Value) object() []Attribute { return unsafe.Slice((*Attribute)(v.data), v.num) }
+
+// float returns a number as ECMAScript has it.
+func (v Value) float() float64 {
+	if v.typ == IntType {
+		return float64(int64(v.num))
+	}
+	return math.Float64frombits(v.num)
+}

@@ -1,9 +1,15 @@
 package flags
 
 import (
+	"fmt"
 	"iter"
+	"maps"
+	"slices"
+	"sync"
 
+	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/policy"
 )
 
 // Instance is what scopes are resolved for.
@@ -11,73 +17,175 @@ type Instance struct {
 	// ID is unique and stable as long as the instance lives. Without one, only
 	// overrides for 100 percent apply.
 	ID string
-	// Labels are sorted by key; "service" is one of them.
+	// Labels are what selectors look at; "service" is one of them.
 	Labels []document.Label
 }
 
 // View is a namespace at one revision as one instance obeys it: definitions
 // compiled, scopes resolved. It is immutable; any number of goroutines may use it.
-type View struct{}
+type View struct {
+	instance *Instance
+	pool     *sync.Pool // memory of evaluations
+	revision uint64
+	root     document.Root
 
-// NewView returns the view of an empty namespace at revision 0.
-func NewView(instance Instance) *View { panic("not yet") }
-
-// Update returns the view after a change, in time O(change). The delta may be a
-// whole namespace, of a view that holds none.
-func (v *View) Update(d document.Delta) *View { panic("not yet") }
-
-// Revision returns the revision up to which the view is.
-func (v *View) Revision() uint64 { panic("not yet") }
-
-// Root returns the Merkle root of the namespace.
-func (v *View) Root() document.Root { panic("not yet") }
-
-// Flag returns a flag as it is for this instance; nil if there is none.
-func (v *View) Flag(key string) *Resolved { panic("not yet") }
-
-// Flags iterates over all flags in the order of their keys.
-func (v *View) Flags() iter.Seq[*Resolved] { panic("not yet") }
-
-// Changes iterates over the flags that are not the same in two views of one
-// instance, in the order of their keys: was is nil of a new one, is of one that
-// is gone. It takes time in what changed, not in what there is.
-func (v *View) Changes(since *View) iter.Seq2[*Resolved, *Resolved] { panic("not yet") }
-
-// Resolved is a flag as it is for one instance: its definition, or the variant
-// that an override or a mode's level forces. It is immutable, and the same
-// pointer in all views in which it is the same.
-type Resolved struct {
-	*Flag
+	flags     btree.Map[btree.Text, *Resolved]
+	modes     btree.Map[btree.Text, *mode]
+	policies  btree.Map[btree.Text, *resolvedPolicy]
+	overrides btree.Map[btree.Text, *override]
+	problems  btree.Map[document.Key, string]
+	// effects follow from modes and overrides.
+	effects *effects
 }
 
-// Evaluate decides for one call, as [Flag.Evaluate]. An override beats a mode's
-// level, which beats the definition, also a disabled one.
-func (r *Resolved) Evaluate(now int64, attributes ...Attribute) Decision { panic("not yet") }
+// resolvedPolicy is a policy with what the levels of modes patch in it.
+type resolvedPolicy struct {
+	spec     []byte // as declared; nil where only patches are
+	revision uint64
+	policy   policy.Policy
+}
 
-// Forced returns the variant that is forced and what forces it, such as
-// "override/flag-x" or "mode/storefront=basic"; nil where the definition decides.
-func (r *Resolved) Forced() (*Variant, string) { panic("not yet") }
+// NewView returns the view of an empty namespace at revision 0.
+func NewView(instance Instance) *View {
+	return &View{instance: &instance, pool: newScratchPool(), effects: &effects{}}
+}
 
-// Metadata returns the metadata of the definition, and, of a forced flag,
-// "holdfast.forcedBy" with what forces it. It is sorted and must not be changed.
-func (r *Resolved) Metadata() []Attribute { panic("not yet") }
+// Update returns the view after a change. It takes time in what changed; where
+// modes or overrides did, also in the number of overrides. The delta may be a whole
+// namespace, for a view that holds none.
+//
+// A definition that cannot be compiled, because it comes from a newer version,
+// leaves what there was before it in force, and becomes one of Problems.
+func (v *View) Update(d document.Delta) *View {
+	u := &update{View: *v, edit: new(btree.Edit), policies: map[string]bool{}, flags: map[string]bool{}}
+	u.revision, u.root = d.To, d.Root
+	for _, r := range d.Puts {
+		u.put(r)
+	}
+	for _, t := range d.Deletes {
+		u.remove(t.Key)
+	}
+	u.resolve(v.effects)
+	next := u.View
+	return &next
+}
 
-// Definition returns the definition as canonical JSON, changed so that a flagd
-// provider, which knows no overrides, comes to the same decisions: a forced
-// variant is the default one of an enabled flag without targeting.
-func (r *Resolved) Definition() []byte { panic("not yet") }
+// Revision returns the revision up to which the view is.
+func (v *View) Revision() uint64 { return v.revision }
 
-// Explain decides as Evaluate does and tells how it came to that.
-func (r *Resolved) Explain(now int64, attributes ...Attribute) Explanation { panic("not yet") }
+// Root returns the Merkle root of the namespace.
+func (v *View) Root() document.Root { return v.root }
 
-// Explanation tells how a decision was made.
-type Explanation struct {
-	Decision
-	// DecidedBy is what decided: "override/NAME", "mode/NAME=LEVEL", or the part of
-	// the definition, such as "targeting.if[3]", "defaultVariant" or "state".
-	DecidedBy string
-	// Detail says more in words; of an error what is wrong.
-	Detail string
-	// Revision is the one of what decided.
-	Revision uint64
+// Flag returns a flag as it is for this instance; nil if there is none.
+func (v *View) Flag(key string) *Resolved {
+	r, _ := v.flags.Get(btree.Text(key))
+	return r
+}
+
+// Len returns the number of flags.
+func (v *View) Len() int { return v.flags.Len() }
+
+// Flags iterates over all flags in the order of their keys.
+func (v *View) Flags() iter.Seq[*Resolved] {
+	return func(yield func(*Resolved) bool) {
+		for _, r := range v.flags.All() {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// Changes iterates over the flags that are not the same in two views, in the order
+// of their keys: was is nil of a new one, is of one that is gone. Of two views of
+// which one was derived from the other it takes time in what changed.
+func (v *View) Changes(since *View) iter.Seq2[*Resolved, *Resolved] {
+	return func(yield func(was, is *Resolved) bool) {
+		same := func(was, is *Resolved) bool { return was == is }
+		for _, c := range v.flags.Diff(&since.flags, same) {
+			if !yield(c.Was, c.Is) {
+				return
+			}
+		}
+	}
+}
+
+// Levels returns the modes that are degraded for this instance, in the order of
+// their names. It must not be changed.
+func (v *View) Levels() []Level { return v.effects.levels }
+
+// Mode returns the level of a mode; the zero Level where it is normal or does not
+// exist.
+func (v *View) Mode(name string) Level {
+	for _, l := range v.effects.levels {
+		if l.Mode == name {
+			return l
+		}
+	}
+	return Level{}
+}
+
+// Effects returns what the levels of modes do with calls, the strongest last. It
+// must not be changed.
+func (v *View) Effects() []MethodEffect { return v.effects.methods }
+
+// Method returns what is done with the calls of a method, such as
+// "/shop.Orders/Place", which is declared NO_SIDE_EFFECTS or not.
+func (v *View) Method(side Side, method string, noSideEffects bool) Plan {
+	return v.effects.plan(side, func(e *MethodEffect) bool { return e.Matches(method, noSideEffects) })
+}
+
+// Operation returns what is done with an operation that is no gRPC method.
+func (v *View) Operation(name string) Plan {
+	return v.effects.plan(ClientSide, func(e *MethodEffect) bool { return e.MatchesOperation(name) })
+}
+
+// Hold returns the override that holds the breaker of a dependency and method; false
+// if there is none. One that holds it open wins, and among those that do the same,
+// the newest.
+func (v *View) Hold(dependency, method string) (Hold, bool) {
+	var held Hold
+	found := false
+	for _, h := range v.effects.holds {
+		if h.Dependency != dependency || h.Method != "" && h.Method != method {
+			continue
+		}
+		if !found || h.Open != held.Open && h.Open || h.Open == held.Open && h.Revision > held.Revision {
+			held, found = h, true
+		}
+	}
+	return held, found
+}
+
+// Policy returns the settings of a dependency with what the levels of modes change
+// in them; false where nothing is said about it.
+func (v *View) Policy(dependency string) (policy.Policy, bool) {
+	p, ok := v.policies.Get(btree.Text(dependency))
+	if !ok {
+		return policy.Default(), false
+	}
+	return p.policy, true
+}
+
+// Patched returns the policies that the levels of modes patch, in order.
+func (v *View) Patched() []string { return slices.Sorted(maps.Keys(v.effects.patches)) }
+
+// Problems returns what cannot be obeyed: definitions that do not compile, and
+// overrides and effects of what does not exist.
+func (v *View) Problems() []Problem {
+	problems := slices.Clone(v.effects.problems)
+	for k, message := range v.problems.All() {
+		problems = append(problems, Problem{k, message})
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.effects.forces)) {
+		f := v.effects.forces[name]
+		key := document.Key{Kind: document.Flag, Name: name}
+		switch r := v.Flag(name); {
+		case r == nil:
+			problems = append(problems, Problem{key, fmt.Sprintf("does not exist, but %s gives it the variant %q", f.by, f.variant)})
+		case r.forced == nil:
+			problems = append(problems, Problem{key, fmt.Sprintf("has no variant %q, which %s gives it", f.variant, f.by)})
+		}
+	}
+	return problems
 }

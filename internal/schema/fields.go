@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -10,7 +11,7 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/document"
 )
 
-// fields reads the members of one object of a definition and reports those that
+// Fields reads the members of one object of a definition and reports those that
 // are not as they should be. Its readers return ok only for what is there and
 // right, so that a mistake is reported once.
 type Fields struct {
@@ -19,7 +20,7 @@ type Fields struct {
 	Members map[string]any
 }
 
-// object returns the fields of a value that must be an object.
+// Object returns the fields of a value that must be an object.
 func (r *Report) Object(path document.Path, value any) (Fields, bool) {
 	members, ok := value.(map[string]any)
 	if !ok {
@@ -28,18 +29,19 @@ func (r *Report) Object(path document.Path, value any) (Fields, bool) {
 	return Fields{Report: r, Path: path, Members: members}, ok
 }
 
+// Has tells whether a member is there, whatever it is.
 func (f Fields) Has(name string) bool {
 	_, ok := f.Members[name]
 	return ok
 }
 
-// at returns the path of a member.
+// At returns the path of a member.
 func (f Fields) At(name string) document.Path { return f.Path.Key(name) }
 
-// names returns the names of all members, sorted.
+// Names returns the names of all members, sorted.
 func (f Fields) Names() []string { return slices.Sorted(maps.Keys(f.Members)) }
 
-// only reports every member that is not known.
+// Only reports every member that is not known.
 func (f Fields) Only(known ...string) {
 	for _, name := range f.Names() {
 		if slices.Contains(known, name) {
@@ -53,7 +55,7 @@ func (f Fields) Only(known ...string) {
 	}
 }
 
-// require reports every member that is missing.
+// Require reports every member that is missing.
 func (f Fields) Require(names ...string) {
 	for _, name := range names {
 		if !f.Has(name) {
@@ -62,7 +64,7 @@ func (f Fields) Require(names ...string) {
 	}
 }
 
-// oneOf returns the one name of several that is present, and reports when none
+// OneOf returns the one name of several that is present, and reports when none
 // or more than one is.
 func (f Fields) OneOf(what string, names ...string) (string, bool) {
 	var present []string
@@ -88,7 +90,7 @@ func (f Fields) OneOf(what string, names ...string) (string, bool) {
 	return "", false
 }
 
-// text returns a string that is not empty.
+// Text returns a string that is not empty.
 func (f Fields) Text(name string) (string, bool) {
 	value, present := f.Members[name]
 	if !present {
@@ -104,7 +106,7 @@ func (f Fields) Text(name string) (string, bool) {
 	return s, ok && s != ""
 }
 
-// description checks text that may be empty.
+// Description checks text that may be empty.
 func (f Fields) Description(name string) {
 	if value, present := f.Members[name]; present {
 		if _, ok := value.(string); !ok {
@@ -113,7 +115,7 @@ func (f Fields) Description(name string) {
 	}
 }
 
-// name returns a string that can be the name of a resource.
+// Name returns a string that can be the name of a resource.
 func (f Fields) Name(name string) (string, bool) {
 	s, ok := f.Text(name)
 	if !ok {
@@ -126,21 +128,33 @@ func (f Fields) Name(name string) (string, bool) {
 	return s, true
 }
 
-// choice returns a string that is one of several.
+// Choice returns a string that is one of several words.
 func (f Fields) Choice(name string, of ...string) (string, bool) {
 	s, ok := f.Text(name)
-	if !ok || slices.Contains(of, s) {
-		return s, ok
+	if !ok {
+		return "", false
 	}
-	hint := DidYouMean(s, of)
+	if err := CheckChoice(s, of); err != nil {
+		f.Add(f.At(name), "%v", err)
+		return "", false
+	}
+	return s, true
+}
+
+// CheckChoice returns an error that says what a word must be if it is none of
+// several.
+func CheckChoice(word string, of []string) error {
+	if slices.Contains(of, word) {
+		return nil
+	}
+	hint := DidYouMean(word, of)
 	if hint == "" {
 		hint = "; it must be one of " + strings.Join(of, ", ")
 	}
-	f.Add(f.At(name), "%q is not known%s", s, hint)
-	return "", false
+	return fmt.Errorf("%q is not known%s", word, hint)
 }
 
-// duration checks a text such as "1m30s" that is more than nothing.
+// Duration checks a text such as "1m30s" that is more than nothing.
 func (f Fields) Duration(name string) {
 	s, ok := f.Text(name)
 	if !ok {
@@ -154,7 +168,7 @@ func (f Fields) Duration(name string) {
 	}
 }
 
-// number returns a number.
+// Number returns a number.
 func (f Fields) Number(name string) (float64, bool) {
 	value, present := f.Members[name]
 	if !present {
@@ -169,7 +183,7 @@ func (f Fields) Number(name string) (float64, bool) {
 	return x, err == nil
 }
 
-// child returns the fields of a member that must be an object.
+// Child returns the fields of a member that must be an object.
 func (f Fields) Child(name string) (Fields, bool) {
 	value, present := f.Members[name]
 	if !present {
@@ -178,7 +192,7 @@ func (f Fields) Child(name string) (Fields, bool) {
 	return f.Object(f.At(name), value)
 }
 
-// array returns the elements of a member that must be an array.
+// Array returns the elements of a member that must be an array.
 func (f Fields) Array(name string) ([]any, bool) {
 	value, present := f.Members[name]
 	if !present {
@@ -191,27 +205,15 @@ func (f Fields) Array(name string) ([]any, bool) {
 	return list, ok
 }
 
-// texts checks an array of strings, each of which is not empty and passes check,
+// Texts checks an array of strings, each of which is not empty and passes check,
 // and which is not empty itself.
 func (f Fields) Texts(name string, check func(string) error) {
-	list, ok := f.Array(name)
-	if ok && len(list) == 0 {
+	if list, ok := f.Strings(name, check); ok && len(list) == 0 {
 		f.Add(f.At(name), "is empty; leave it out")
-	}
-	for i, value := range list {
-		path := f.At(name).Index(i)
-		s, ok := value.(string)
-		if !ok {
-			f.Add(path, "is %s, but must be a string", TypeName(value))
-			continue
-		}
-		if err := check(s); err != nil {
-			f.Add(path, "%v", err)
-		}
 	}
 }
 
-// typeName names the JSON type of a value, with its article.
+// TypeName names the JSON type of a value, with its article.
 func TypeName(value any) string {
 	switch value.(type) {
 	case nil:

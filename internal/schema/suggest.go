@@ -3,9 +3,10 @@ package schema
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
-// didYouMean returns "; did you mean …?" when a word is nearly one of the known
+// DidYouMean returns "; did you mean …?" when a word is nearly one of the known
 // ones, otherwise "".
 func DidYouMean(word string, known []string) string {
 	if k, ok := Nearest(word, known); ok {
@@ -14,7 +15,7 @@ func DidYouMean(word string, known []string) string {
 	return ""
 }
 
-// nearest returns the known word that a word was probably meant to be: the same
+// Nearest returns the known word that a word was probably meant to be: the same
 // but for case, '_' and '-', or one typing mistake away, two in a longer word.
 func Nearest(word string, known []string) (string, bool) {
 	const longer = 8
@@ -36,10 +37,15 @@ func Nearest(word string, known []string) (string, bool) {
 }
 
 func plain(word string) string {
-	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(word))
+	return strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, word)
 }
 
-// Mistakes counts the bytes to insert, remove, change, or swap with their
+// mistakes counts the bytes to insert, remove, change, or swap with their
 // neighbour to turn a into b.
 func mistakes(a, b string) int {
 	before, row := make([]int, len(b)+1), make([]int, len(b)+1)

@@ -30,20 +30,27 @@ func (v Violation) String() string {
 // the rest.
 const MaxViolations = 100
 
-// report collects violations.
+// Report collects violations.
 type Report struct {
 	violations []Violation
 	more       int
 }
 
+// Add reports what is wrong with the value at path; beyond MaxViolations it only
+// counts.
 func (r *Report) Add(path document.Path, format string, args ...any) {
-	if len(r.violations) == MaxViolations-1 {
+	if r.Full() {
 		r.more++
 		return
 	}
 	r.violations = append(r.violations, Violation{Path: string(path), Message: fmt.Sprintf(format, args...)})
 }
 
+// Full tells that more violations are only counted, so that their messages are not
+// worth much work.
+func (r *Report) Full() bool { return len(r.violations) == MaxViolations-1 }
+
+// List returns the violations in the order in which they were added.
 func (r *Report) List() []Violation {
 	if r.more > 0 {
 		return append(r.violations, Violation{Message: fmt.Sprintf("and %d more", r.more)})

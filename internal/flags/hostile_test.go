@@ -1,0 +1,171 @@
+package flags
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/document"
+)
+
+func canonicalText(t *testing.T, text string) []byte {
+	t.Helper()
+	canonical, err := document.Canonical([]byte(text))
+	if err != nil {
+		t.Fatalf("%.200s: %v", text, err)
+	}
+	return canonical
+}
+
+// repeated is n texts with commas between them; %d in the text is which.
+func repeated(text string, n int) string {
+	texts := make([]string, n)
+	for i := range texts {
+		texts[i] = strings.ReplaceAll(text, "%d", fmt.Sprint(i))
+	}
+	return strings.Join(texts, ",")
+}
+
+func ruleOf(targeting string) string {
+	return `{"state":"ENABLED","variants":{"a":"A","b":"B"},"defaultVariant":"a","targeting":` + targeting + `}`
+}
+
+// costs runs f and returns how long that took and how many bytes it allocated.
+func costs(f func()) (time.Duration, uint64) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	f()
+	took := time.Since(start)
+	runtime.ReadMemStats(&after)
+	return took, after.TotalAlloc - before.TotalAlloc
+}
+
+// TestHostileDefinitionsAreBounded compiles definitions that are large, deep or
+// meant to explode, and decides for them: in time and memory that grow with the
+// text alone. The bounds are generous; what they catch grows faster.
+func TestHostileDefinitionsAreBounded(t *testing.T) {
+	const deep = document.MaxDepth - 4
+	for name, c := range map[string]struct {
+		spec    string
+		refused bool
+	}{
+		"10,000 levels":           {ruleOf(strings.Repeat(`{"!":[`, 10_000) + `1` + strings.Repeat(`]}`, 10_000)), true},
+		"an endless level":        {ruleOf(strings.Repeat(`[`, 5<<20)), true},
+		"as deep as may be":       {ruleOf(strings.Repeat(`{"!":`, deep) + `1` + strings.Repeat(`}`, deep)), false},
+		"10 MB of text":           {ruleOf(`{"if":[{"in":["x","` + strings.Repeat("ß", 5<<20) + `"]},"b"]}`), false},
+		"10 MB of list":           {ruleOf(`{"if":[{"in":["x",[` + repeated(`"abcdefgh%d"`, 600_000) + `]]},"b"]}`), false},
+		"10,000 variants":         {`{"state":"ENABLED","variants":{` + repeated(`"v%d":%d`, 10_000) + `},"defaultVariant":"v9999","targeting":{"var":"v"}}`, false},
+		"100,000 branches":        {ruleOf(`{"if":[` + repeated(`{"==":[{"var":"n"},%d]},"b"`, 100_000) + `]}`), false},
+		"100,000 unknown":         {ruleOf(`{"if":[` + repeated(`{"inn%d":[]}`, 100_000) + `]}`), true},
+		"100,000 references":      {ruleOf(`{"and":[` + repeated(`{"$ref":"r%d"}`, 100_000) + `]}`), true},
+		"a reference to itself":   {ruleOf(`{"$ref":"k"}`), true},
+		"100,000 buckets":         {ruleOf(`{"fractional":[` + repeated(`["a",1]`, 100_000) + `]}`), false},
+		"huge weights":            {ruleOf(`{"fractional":[["a",9007199254740991],["b",9007199254740991]]}`), true},
+		"weights that overflow":   {ruleOf(`{"fractional":[` + repeated(`["a",2147483647]`, 10_000) + `]}`), true},
+		"a text of digits":        {ruleOf(`{"if":[{"==":[1,"` + strings.Repeat("9", 5<<20) + `"]},"b"]}`), false},
+		"a version of digits":     {ruleOf(`{"if":[{"sem_ver":["` + strings.Repeat("9", 5<<20) + `",">","1.0.0"]},"b"]}`), false},
+		"many operands":           {ruleOf(`{"if":[{"+":[` + repeated(`%d`, 500_000) + `]},"b"]}`), false},
+		"a path of 1,000,000":     {ruleOf(`{"var":"` + strings.Repeat("a.", 1_000_000) + `"}`), false},
+		"everything that cats":    {ruleOf(`{"cat":[` + repeated(`{"var":""}`, 100_000) + `]}`), false},
+		"lists that are constant": {ruleOf(`{"if":[{"map":[[` + repeated(`%d`, 1_000) + `],{"map":[[` + repeated(`%d`, 1_000) + `],{"map":[[` + repeated(`%d`, 1_000) + `],{"+":[{"var":""},1]}]}]}]},"b"]}`), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var flag *Flag
+			refused := false
+			took, bytes := costs(func() {
+				var violations []string
+				var found int
+				f, v := Compile("k", []byte(c.spec))
+				flag, found = f, len(v)
+				for _, violation := range v {
+					violations = append(violations, violation.String())
+				}
+				refused = found > 0
+				if size := len(strings.Join(violations, "\n")); size > 64<<10 {
+					t.Errorf("%d bytes of violations", size)
+				}
+			})
+			t.Logf("%d bytes: compiled in %v with %d bytes", len(c.spec), took.Round(time.Millisecond), bytes)
+			if took > 10*time.Second || bytes > 16<<20+256*uint64(len(c.spec)) {
+				t.Errorf("compiling %d bytes took %v and %d bytes", len(c.spec), took, bytes)
+			}
+			if refused != c.refused {
+				t.Errorf("refused: %t, want %t", refused, c.refused)
+			}
+			var decision Decision
+			took, bytes = costs(func() {
+				for range 3 {
+					decision = flag.Evaluate(0, Attribute{TargetingKey, String("u")}, Attribute{"n", Int(99_999)}, Attribute{"v", String("v9998")})
+				}
+			})
+			t.Logf("3 times decided %s in %v with %d bytes", decisionOf(decision), took.Round(time.Microsecond), bytes)
+			if took > 10*time.Second || bytes > 256<<20 {
+				t.Errorf("3 decisions took %v and %d bytes", took, bytes)
+			}
+		})
+	}
+}
+
+// TestEvaluateIsBounded decides for rules whose work explodes with the context.
+func TestEvaluateIsBounded(t *testing.T) {
+	var numbers []Value
+	for i := range 2_000 {
+		numbers = append(numbers, Int(int64(i)))
+	}
+	long := String(strings.Repeat("0123456789abcdef", 1<<16))
+	nested := List(long)
+	for range 40 {
+		nested = List(nested, nested)
+	}
+	attributes := []Attribute{
+		{TargetingKey, String("u")}, {"l", List(numbers...)}, {"long", long}, {"nested", nested},
+		{"ls", List(List(numbers...), List(numbers...), List(numbers...))},
+	}
+	// inner is a list that can be seen inside of map, where only the element is.
+	all := `[` + repeated(`%d`, 200) + `]`
+	accumulator := `{"var":"accumulator"}`
+	for name, rule := range map[string]string{
+		"map in map in map":       `{"map":[` + all + `,{"map":[` + all + `,{"map":[` + all + `,{"map":[` + all + `,1]}]}]}]}`,
+		"some in some in some":    `{"some":[{"var":"l"},{"some":[` + all + `,{"some":[` + all + `,{"some":[` + all + `,{"==":[{"var":""},-1]}]}]}]}]}`,
+		"all in all in all":       `{"all":[{"var":"l"},{"all":[` + all + `,{"all":[` + all + `,{"all":[` + all + `,{">":[{"var":""},-1]}]}]}]}]}`,
+		"filter of filter":        `{"filter":[{"var":"l"},{"filter":[` + all + `,{"filter":[` + all + `,{"filter":[` + all + `,1]}]}]}]}`,
+		"a text that doubles":     `{"reduce":[{"var":"l"},{"cat":[` + accumulator + `,` + accumulator + `]},"x"]}`,
+		"a list that doubles":     `{"reduce":[{"var":"l"},{"merge":[` + accumulator + `,` + accumulator + `]},[1]]}`,
+		"a pair of pairs":         `{"reduce":[{"var":"l"},[` + accumulator + `,` + accumulator + `],1]}`,
+		"the text of a pair":      `{"cat":[{"reduce":[{"var":"l"},[` + accumulator + `,` + accumulator + `],1]}]}`,
+		"the text of a tree":      `{"cat":[{"var":"nested"}]}`,
+		"a tree as variant":       `{"var":"nested"}`,
+		"a tree in a text":        `{"in":[{"cat":[{"var":"nested"}]},{"var":"long"}]}`,
+		"a tree as path":          `{"var":[{"var":"nested"}]}`,
+		"a tree as version":       `{"sem_ver":[{"var":"nested"},"=","1.0.0"]}`,
+		"a tree is missing":       `{"missing":[{"var":"nested"}]}`,
+		"long texts again":        `{"some":[{"var":"l"},{"in":["x",{"cat":[` + strings.Repeat(`"0123456789abcdef0123456789abcdef",`, 500) + `"y"]}]}]}`,
+		"a list in a list":        `{"reduce":[{"var":"ls"},{"merge":[{"map":[{"var":"current"},{"map":[` + all + `,{"var":""}]}]},` + accumulator + `]},[]]}`,
+		"one million comparisons": `{"some":[{"var":"l"},{"in":[-1,[` + repeated(`%d`, 5_000) + `]]}]}`,
+		"one long substr":         `{"some":[{"var":"l"},{"substr":[{"cat":[` + strings.Repeat(`"0123456789abcdef0123456789abcdef",`, 500) + `"y"]},1]}]}`,
+		"buckets in a list":       `{"some":[{"var":"l"},{"fractional":["` + strings.Repeat("x", 10_000) + `",` + repeated(`["",1]`, 1_000) + `]}]}`,
+		"trees hashed":            `{"fractional":[{"var":"nested"},["a"],["b"]]}`,
+		"keys that are missing":   `{"some":[{"var":"l"},{"missing":[` + repeated(`"a%d"`, 1_000) + `]},0]}`,
+		"versions":                `{"none":[{"var":"l"},{"sem_ver":["` + strings.Repeat("1", 10_000) + `.0.0","=","` + strings.Repeat("1", 10_000) + `.0.0"]}]}`,
+		"numbers of digits":       `{"none":[{"var":"l"},{"==":[{"cat":["` + strings.Repeat("1", 10_000) + `"]},1]}]}`,
+		"sums":                    `{"none":[{"var":"l"},{"+":[` + repeated(`%d`, 1_000) + `]}]}`,
+	} {
+		for _, version := range []string{"v2", "v3"} {
+			t.Run(name+" "+version, func(t *testing.T) {
+				spec := ruleOf(rule)
+				spec = spec[:len(spec)-1] + `,"metadata":{"fractional":"` + version + `"}}`
+				flag, violations := Compile("k", canonicalText(t, spec))
+				var decision Decision
+				took, bytes := costs(func() { decision = flag.Evaluate(0, attributes...) })
+				t.Logf("%s in %v with %d bytes, violations: %v", decisionOf(decision), took.Round(time.Microsecond), bytes, len(violations))
+				// maxSteps takes some 20 ms without the race detector.
+				if took > 5*time.Second || bytes > 256<<20 {
+					t.Errorf("the decision took %v and %d bytes", took, bytes)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package flags
+
+import "math/bits"
+
+// murmur is MurmurHash3 x86 32 bit with seed 0 (Austin Appleby, public domain)
+// over bytes that come in pieces. The zero value has seen none.
+type murmur struct {
+	hash uint32
+	tail uint32 // the last n%4 bytes, little-endian
+	n    uint32
+}
+
+const (
+	murmurC1 = 0xcc9e2d51
+	murmurC2 = 0x1b873593
+)
+
+// add returns the state after more bytes.
+func (m murmur) add(s string) murmur {
+	i := 0
+	for ; m.n%4 != 0 && i < len(s); i++ {
+		m = m.addByte(s[i])
+	}
+	for ; i+4 <= len(s); i += 4 {
+		m.block(uint32(s[i]) | uint32(s[i+1])<<8 | uint32(s[i+2])<<16 | uint32(s[i+3])<<24)
+		m.n += 4
+	}
+	for ; i < len(s); i++ {
+		m = m.addByte(s[i])
+	}
+	return m
+}
+
+func (m murmur) addByte(b byte) murmur {
+	m.tail |= uint32(b) << (8 * (m.n % 4))
+	m.n++
+	if m.n%4 == 0 {
+		m.block(m.tail)
+		m.tail = 0
+	}
+	return m
+}
+
+func (m *murmur) block(k uint32) {
+	m.hash ^= bits.RotateLeft32(k*murmurC1, 15) * murmurC2
+	m.hash = bits.RotateLeft32(m.hash, 13)*5 + 0xe6546b64
+}
+
+// sum returns the hash of all bytes so far.
+func (m murmur) sum() uint32 {
+	h := m.hash
+	if m.n%4 != 0 {
+		h ^= bits.RotateLeft32(m.tail*murmurC1, 15) * murmurC2
+	}
+	h ^= m.n
+	h ^= h >> 16
+	h *= 0x85ebca6b
+	h ^= h >> 13
+	h *= 0xc2b2ae35
+	return h ^ h>>16
+}

@@ -1,0 +1,198 @@
+package flags
+
+import (
+	"encoding/json"
+	"strconv"
+
+	"github.com/holdfast-dev/holdfast/internal/document"
+)
+
+// Resolved is a flag as it is for one instance: its definition, or the variant
+// that an override or a mode's level forces. It is immutable, and the same
+// pointer in all views in which it is the same.
+type Resolved struct {
+	*Flag
+	revision uint64 // of the definition
+	forced   *Variant
+	by       force
+}
+
+// forcedByKey is the metadata that tells what forces a flag.
+const forcedByKey = "holdfast.forcedBy"
+
+// with returns the flag under a force; the zero one forces nothing.
+func (r *Resolved) with(by force) *Resolved {
+	next := &Resolved{Flag: r.Flag, revision: r.revision}
+	if by.by != "" {
+		next.forced, next.by = r.Variant(by.variant), by
+	}
+	return next
+}
+
+// Revision returns the revision of the definition, or of what forces the flag if
+// that is newer.
+func (r *Resolved) Revision() uint64 {
+	if r.forced == nil {
+		return r.revision
+	}
+	return max(r.revision, r.by.revision)
+}
+
+// Evaluate decides for one call, as [Flag.Evaluate]. An override beats a mode's
+// level, which beats the definition, also a disabled one.
+func (r *Resolved) Evaluate(now int64, attributes ...Attribute) Decision {
+	if r.forced != nil {
+		return Decision{Variant: r.forced, Reason: Static}
+	}
+	return r.Flag.Evaluate(now, attributes...)
+}
+
+// Forced returns the variant that is forced and what forces it, such as
+// "override/flag-x" or "mode/storefront=basic"; nil where the definition decides.
+func (r *Resolved) Forced() (*Variant, string) {
+	if r.forced == nil {
+		return nil, ""
+	}
+	return r.forced, r.by.by
+}
+
+// Metadata returns the metadata of the definition, and, of a forced flag,
+// "holdfast.forcedBy" with what forces it. It is sorted and must not be changed.
+func (r *Resolved) Metadata() []Attribute {
+	if r.forced == nil {
+		return r.Flag.Metadata()
+	}
+	all := append([]Attribute{}, r.Flag.Metadata()...)
+	return sortedMembers(append(all, Attribute{Key: forcedByKey, Value: String(r.by.by)}))
+}
+
+// Definition returns the definition as canonical JSON, changed so that a flagd
+// provider, which knows no overrides, comes to the same decisions: a forced
+// variant is the default one of an enabled flag without targeting, and a default
+// variant that is none is left out. It must not be changed.
+func (r *Resolved) Definition() []byte {
+	if r.forced == nil && (r.standard != noVariant || r.broken) {
+		return r.spec
+	}
+	var definition map[string]json.RawMessage
+	if json.Unmarshal(r.spec, &definition) != nil {
+		return r.spec
+	}
+	delete(definition, "defaultVariant")
+	if r.forced != nil {
+		delete(definition, "targeting")
+		definition["state"] = json.RawMessage(`"ENABLED"`)
+		definition["defaultVariant"] = document.AppendString(nil, r.forced.Name)
+		definition["metadata"] = Object(r.Metadata()...).AppendJSON(nil)
+	}
+	changed, err := json.Marshal(definition)
+	if err != nil {
+		return r.spec
+	}
+	canonical, err := document.Canonical(changed)
+	if err != nil {
+		return r.spec
+	}
+	return canonical
+}
+
+// Explanation tells how a decision was made.
+type Explanation struct {
+	Decision
+	// DecidedBy is what decided: "override/NAME", "mode/NAME=LEVEL", or the part of
+	// the definition, such as "targeting.if[3]", "defaultVariant" or "state".
+	DecidedBy string
+	// Detail says more in words; of an error what is wrong.
+	Detail string
+	// Revision is the one of what decided.
+	Revision uint64
+}
+
+// Explain decides as Evaluate does and tells how it came to that.
+func (r *Resolved) Explain(now int64, attributes ...Attribute) Explanation {
+	e := Explanation{Decision: r.Evaluate(now, attributes...), Revision: r.revision}
+	switch {
+	case r.forced != nil:
+		e.DecidedBy, e.Revision = r.by.by, r.by.revision
+		e.Detail = "forces the variant " + strconv.Quote(r.forced.Name)
+	case e.Reason == Disabled:
+		e.DecidedBy, e.Detail = "state", "the flag is disabled; the caller's default applies"
+	case e.Code == ParseError:
+		e.DecidedBy = "targeting"
+		e.Detail = r.wrong()
+	case e.Reason == Static:
+		e.DecidedBy, e.Detail = "defaultVariant", "there is no targeting"
+	case r.rule == nil:
+		e.DecidedBy, e.Detail = "defaultVariant", "there is neither targeting nor a default variant; the caller's default applies"
+	default:
+		path, result := r.trace(now, attributes)
+		e.DecidedBy = string(path)
+		e.Detail = r.detail(e, result)
+	}
+	return e
+}
+
+// wrong says why the flag cannot be evaluated.
+func (r *Resolved) wrong() string {
+	_, violations := Compile(r.key, r.spec)
+	if len(violations) == 0 {
+		return "the definition has no meaning"
+	}
+	return violations[0].String()
+}
+
+func (r *Resolved) detail(e Explanation, result string) string {
+	switch {
+	case e.Code == General && result == "":
+		return "the rule takes more than the allowed steps"
+	case e.Code == General:
+		return "the rule results in " + result + ", which is not among the variants"
+	case e.Reason == Default && e.Variant == nil:
+		return "the rule results in null, and there is no default variant; the caller's default applies"
+	case e.Reason == Default:
+		return "the rule results in null; the default variant applies"
+	default:
+		return "the rule results in " + result
+	}
+}
+
+// trace returns the part of the rule that makes the result, and the result as
+// JSON; empty when it takes too many steps.
+func (r *Resolved) trace(now int64, attributes []Attribute) (path document.Path, result string) {
+	m := machine{key: r.key, now: now, steps: maxSteps, pool: r.pool}
+	who := &subject{attributes}
+	defer m.release()
+	path = "targeting"
+	for n := r.rule; ; {
+		switch n.op { //nolint:exhaustive // others are the result themselves
+		case opIf:
+			next := m.branch(n, who, root())
+			if next == nil {
+				return path.Key("if"), "null"
+			}
+			path = childPath(path.Key("if"), n, next)
+			n = next
+			continue
+		case opFractional:
+			if i, simple := m.bucket(n, who, root()); simple && i >= 0 {
+				n, path = n.fractional.buckets[i].variant, path.Key("fractional").Index(i+len(n.args)-len(n.fractional.buckets)).Index(0)
+				continue
+			}
+		}
+		v := m.eval(n, who, root())
+		if m.spent() {
+			return path, ""
+		}
+		return path, string(v.AppendJSON(nil))
+	}
+}
+
+// childPath returns the path of an operand.
+func childPath(path document.Path, n, child *node) document.Path {
+	for i := range n.args {
+		if &n.args[i] == child {
+			return path.Index(i)
+		}
+	}
+	return path
+}

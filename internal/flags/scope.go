@@ -1,0 +1,99 @@
+package flags
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/holdfast-dev/holdfast/internal/document"
+)
+
+// override is one override as one instance sees it.
+type override struct {
+	name     string
+	revision uint64
+	end      int64
+	spec     overrideSpec
+	// applies tells that the instance is in the scope.
+	applies bool
+}
+
+// overrideSpec is the definition of an override as JSON.
+type overrideSpec struct {
+	Mode    string          `json:"mode"`
+	Level   string          `json:"level"`
+	Flag    string          `json:"flag"`
+	Variant string          `json:"variant"`
+	Breaker string          `json:"breaker"`
+	Method  string          `json:"method"`
+	Hold    string          `json:"hold"`
+	Fault   json.RawMessage `json:"fault"`
+	Scope   *scopeSpec      `json:"scope"`
+}
+
+type scopeSpec struct {
+	Selector string   `json:"selector"`
+	Percent  *float64 `json:"percent"`
+}
+
+// target names what the override is about.
+func (s *overrideSpec) target() string {
+	switch {
+	case s.Mode != "":
+		return "mode/" + s.Mode
+	case s.Flag != "":
+		return "flag/" + s.Flag
+	case s.Breaker != "":
+		return "breaker/" + s.Breaker + s.Method
+	default:
+		return "fault"
+	}
+}
+
+// compileOverride reads a definition that Validator accepts, and fails for others.
+func compileOverride(r *document.Resource, instance *Instance) (*override, error) {
+	o := &override{name: r.Name, revision: r.ModRevision, end: r.End}
+	if err := json.Unmarshal(r.Spec, &o.spec); err != nil {
+		return nil, fmt.Errorf("read definition: %w", err)
+	}
+	var err error
+	o.applies, err = instance.in(o.spec.Scope, o.spec.target())
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// in tells whether the instance is in a scope. Of a share of the instances, those
+// are in it whose hash is low, so that a share that grows keeps who was in it.
+// The hash is another one for each target, or the same instances would always be
+// the ones to try things on.
+func (i *Instance) in(scope *scopeSpec, target string) (bool, error) {
+	if scope == nil {
+		return true, nil
+	}
+	selector, err := ParseSelector(scope.Selector)
+	if err != nil {
+		return false, fmt.Errorf("scope.selector: %w", err)
+	}
+	if !selector.Matches(i.label) {
+		return false, nil
+	}
+	if scope.Percent == nil || *scope.Percent >= 100 {
+		return true, nil
+	}
+	if i.ID == "" {
+		return false, nil
+	}
+	hash := murmur{}.add(target).add("\x00").add(i.ID).sum()
+	return float64(hash) < *scope.Percent/100*(1<<32), nil
+}
+
+// label returns the value of a label.
+func (i *Instance) label(key string) (string, bool) {
+	for _, l := range i.Labels {
+		if l.Key == key {
+			return l.Value, true
+		}
+	}
+	return "", false
+}

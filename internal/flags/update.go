@@ -1,0 +1,177 @@
+package flags
+
+import (
+	"bytes"
+
+	"github.com/holdfast-dev/holdfast/internal/btree"
+	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/policy"
+)
+
+// update is a view that is being made.
+type update struct {
+	View
+	edit *btree.Edit
+	// flags and policies have to be resolved again.
+	flags, policies map[string]bool
+	// effects tells that those have to be resolved again.
+	stale bool
+}
+
+// put takes in a resource.
+func (u *update) put(r *document.Resource) {
+	name := btree.Text(r.Name)
+	var err error
+	switch r.Kind {
+	case document.Flag:
+		u.putFlag(r)
+		return
+	case document.Policy:
+		u.putPolicy(r)
+		return
+	case document.Mode:
+		var m *mode
+		if m, err = compileMode(r); err == nil {
+			u.modes.Put(u.edit, name, m)
+		}
+		u.stale = true
+	case document.Override:
+		var o *override
+		if o, err = compileOverride(r, u.instance); err == nil {
+			u.overrides.Put(u.edit, name, o)
+		} else {
+			// Of an override that cannot be read, what it was before is over.
+			u.overrides.Delete(u.edit, name)
+		}
+		u.stale = true
+	default:
+		return // of a newer version
+	}
+	if err != nil {
+		u.problem(r.Key, err.Error())
+	} else {
+		u.problem(r.Key, "")
+	}
+}
+
+func (u *update) putFlag(r *document.Resource) {
+	name := btree.Text(r.Name)
+	f, violations := compile(r.Name, r.Spec, u.pool)
+	was, _ := u.View.flags.Get(name)
+	switch {
+	case !f.broken:
+		u.problem(r.Key, "")
+	case len(violations) > 0:
+		u.problem(r.Key, violations[0].String())
+	default:
+		u.problem(r.Key, "has no meaning")
+	}
+	if f.broken && was != nil && !was.broken {
+		return
+	}
+	u.View.flags.Put(u.edit, name, &Resolved{Flag: f, revision: r.ModRevision})
+	u.flags[r.Name] = true
+}
+
+func (u *update) putPolicy(r *document.Resource) {
+	u.View.policies.Put(u.edit, btree.Text(r.Name), &resolvedPolicy{spec: r.Spec, revision: r.ModRevision})
+	u.policies[r.Name] = true
+	message := ""
+	if _, violations := policy.Parse(r.Spec); len(violations) > 0 {
+		message = violations[0].String()
+	}
+	u.problem(r.Key, message)
+}
+
+// problem notes what is wrong with a resource; nothing if the message is empty.
+func (u *update) problem(k document.Key, message string) {
+	if message != "" {
+		u.problems.Put(u.edit, k, message)
+	} else if u.problems.Len() > 0 {
+		u.problems.Delete(u.edit, k)
+	}
+}
+
+// remove forgets a resource.
+func (u *update) remove(k document.Key) {
+	name := btree.Text(k.Name)
+	u.problem(k, "")
+	switch k.Kind {
+	case document.Flag:
+		u.View.flags.Delete(u.edit, name)
+	case document.Policy:
+		u.View.policies.Delete(u.edit, name)
+		u.policies[k.Name] = true
+	case document.Mode:
+		u.modes.Delete(u.edit, name)
+		u.stale = true
+	case document.Override:
+		u.overrides.Delete(u.edit, name)
+		u.stale = true
+	}
+}
+
+// resolve brings flags and policies in line with the effects, which were those of
+// the view before.
+func (u *update) resolve(was *effects) {
+	if u.stale {
+		u.effects = resolve(&u.modes, &u.overrides)
+		differing(u.flags, was.forces, u.effects.forces, func(a, b force) bool { return a == b })
+		differing(u.policies, was.patches, u.effects.patches, samePatches)
+	}
+	for name := range u.flags {
+		if r, ok := u.View.flags.Get(btree.Text(name)); ok {
+			u.View.flags.Put(u.edit, btree.Text(name), r.with(u.effects.forces[name]))
+		}
+	}
+	for name := range u.policies {
+		u.resolvePolicy(name)
+	}
+}
+
+func (u *update) resolvePolicy(name string) {
+	p := resolvedPolicy{}
+	if declared, ok := u.View.policies.Get(btree.Text(name)); ok {
+		p = *declared
+	}
+	patches := u.effects.patches[name]
+	if p.spec == nil && len(patches) == 0 {
+		u.View.policies.Delete(u.edit, btree.Text(name))
+		return
+	}
+	spec := p.spec
+	for _, patch := range patches {
+		// What cannot be patched in is left out; validation has refused it.
+		if patched, err := policy.Patch(spec, patch.patch); err == nil {
+			spec = patched
+		}
+	}
+	p.policy, _ = policy.Parse(spec)
+	u.View.policies.Put(u.edit, btree.Text(name), &p)
+}
+
+func samePatches(a, b []patchBy) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].by != b[i].by || a[i].revision != b[i].revision || !bytes.Equal(a[i].patch, b[i].patch) {
+			return false
+		}
+	}
+	return true
+}
+
+// differing adds the keys of which two maps have different values.
+func differing[V any](keys map[string]bool, was, is map[string]V, same func(a, b V) bool) {
+	for k, v := range is {
+		if old, ok := was[k]; !ok || !same(old, v) {
+			keys[k] = true
+		}
+	}
+	for k := range was {
+		if _, ok := is[k]; !ok {
+			keys[k] = true
+		}
+	}
+}
