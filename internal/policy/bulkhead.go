@@ -42,8 +42,8 @@ func (b *Bulkhead) settings() []setting {
 		one("max_wait", durations(0, 10*time.Minute), &b.MaxWait),
 		one("adaptive", booleans(), &b.Adaptive),
 		one("min_concurrent", wholes("calls", 1, most), &b.MinConcurrent),
-		object("methods", others(checkCall, wholes("calls", 1, most), &b.Methods)),
-		object("weights", others(checkCall, wholes("places", 1, most), &b.Weights)),
+		named("methods", wholes("calls", 1, most), &b.Methods),
+		named("weights", wholes("places", 1, most), &b.Weights),
 		one("workers", wholes("goroutines", 1, 10_000), &b.Workers),
 		one("max_connections", wholes("connections", 1, 100_000), &b.MaxConnections),
 	}

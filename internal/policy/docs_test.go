@@ -57,7 +57,7 @@ func rows(settings []setting, path string) []string {
 			name = "NAME"
 		}
 		if s.parts != nil {
-			all = append(all, rows(s.parts, join(path, name))...)
+			all = append(all, rows(s.parts(), join(path, name))...)
 			continue
 		}
 		all = append(all, fmt.Sprintf("| `%s` | %s | %s | %s | %s |", join(path, name), s.kind, dash(s.unit), byDefault(s), dash(s.span)))

@@ -59,7 +59,7 @@ func draw(t *rapid.T, settings []setting, nulls bool) map[string]any {
 func drawValue(t *rapid.T, s setting, nulls bool) any {
 	switch {
 	case s.parts != nil:
-		return draw(t, s.parts, nulls)
+		return draw(t, s.parts(), nulls)
 	case s.kind == "text" || s.kind == "name":
 		return rapid.SampledFrom([]string{"a", "pay-later"}).Draw(t, "text")
 	case s.kind == "boolean":
@@ -109,7 +109,9 @@ func TestRanges(t *testing.T) {
 				name = "some-call"
 			}
 			inside := func(value any) any { return wrap(map[string]any{name: value}) }
-			walk(s.parts, inside)
+			if s.parts != nil {
+				walk(s.parts(), inside)
+			}
 			var within, beyond []any
 			switch s.kind {
 			case "whole number":

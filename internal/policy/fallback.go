@@ -31,7 +31,7 @@ func (f Fallback) ChainOf(name string) string { return lookup(f.Chains, name, f.
 func (f *Fallback) settings() []setting {
 	return []setting{
 		one("chain", resourceNames(), &f.Chain),
-		object("chains", others(checkCall, resourceNames(), &f.Chains)),
+		named("chains", resourceNames(), &f.Chains),
 		one("on", wordLists(OnRejected, OnTimeout, OnFailure, OnOverload), &f.On),
 		one("timeout", durations(time.Millisecond, 10*time.Minute), &f.Timeout),
 		one("max_concurrent", wholes("calls", 1, 1_000_000), &f.MaxConcurrent),

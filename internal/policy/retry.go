@@ -81,12 +81,16 @@ func (r *Retry) settings() []setting {
 		one("retryable", codeSets(), &r.Retryable),
 		one("non_retryable", codeSets(), &r.NonRetryable),
 		one("idempotent", callLists(), &r.Idempotent),
-		object("budget",
-			one("ratio", numbers("share of calls", 0, 1), &r.Budget.Ratio),
-			one("min_per_second", numbers("retries per second", 0, 10_000), &r.Budget.MinPerSecond),
-			one("window", durations(100*time.Millisecond, 10*time.Minute), &r.Budget.Window),
-		),
+		object("budget", r.Budget.settings),
 		one("hedge_delay", durations(0, 10*time.Minute), &r.HedgeDelay),
 		one("max_hedges", wholes("calls", 1, 5), &r.MaxHedges),
+	}
+}
+
+func (b *Budget) settings() []setting {
+	return []setting{
+		one("ratio", numbers("share of calls", 0, 1), &b.Ratio),
+		one("min_per_second", numbers("retries per second", 0, 10_000), &b.MinPerSecond),
+		one("window", durations(100*time.Millisecond, 10*time.Minute), &b.Window),
 	}
 }

@@ -21,8 +21,8 @@ type setting struct {
 	// value returns what is in the place as a JSON encoder takes it; nil where there is
 	// no place.
 	value func() any
-	// parts are the keys of an object.
-	parts []setting
+	// parts returns the keys of an object.
+	parts func() []setting
 }
 
 // reader reads the members of objects into the places of settings.
@@ -73,24 +73,25 @@ func without(members map[string]any, names []string) map[string]any {
 }
 
 // object is a key with keys of its own.
-func object(name string, parts ...setting) setting {
+func object(name string, parts func() []setting) setting {
 	return setting{
 		name: name, kind: "object", parts: parts,
 		read: func(r *reader, f schema.Fields, name, path string) bool {
 			child, ok := f.Child(name)
 			if ok {
-				r.members(child, path, parts)
+				r.members(child, path, parts())
 			}
 			return ok
 		},
-		value: func() any { return values(parts) },
+		value: func() any { return values(parts()) },
 	}
 }
 
 // short lets a text stand for an object that has only its first key.
 func short(s setting) setting {
-	first, object := s.parts[0], s.read
+	object, parts := s.read, s.parts
 	s.read = func(r *reader, f schema.Fields, name, path string) bool {
+		first := parts()[0]
 		switch value := f.Members[name].(type) {
 		case map[string]any:
 			return object(r, f, name, path)
@@ -188,6 +189,11 @@ func others[T any](check func(string) error, v value[T], place *map[string]T) se
 			return object
 		},
 	}
+}
+
+// named is a key for an object whose keys are names of calls.
+func named[T any](name string, v value[T], place *map[string]T) setting {
+	return object(name, func() []setting { return []setting{others(checkCall, v, place)} })
 }
 
 // checkCall accepts what a call can be named by: a method, all methods of a
