@@ -92,12 +92,12 @@ func (m murmur) addNumber(f float64) murmur {
 		return m.addHead(cborUnsigned, uint64(f))
 	}
 	if half, ok := halfBits(f); ok {
-		return m.addByte(cborSimple | 25).addBits(uint64(half), 2)
+		return m.addByte(cborSimple|25).addBits(uint64(half), 2)
 	}
 	if single := float32(f); float64(single) == f {
-		return m.addByte(cborSimple | 26).addBits(uint64(math.Float32bits(single)), 4)
+		return m.addByte(cborSimple|26).addBits(uint64(math.Float32bits(single)), 4)
 	}
-	return m.addByte(cborSimple | 27).addBits(math.Float64bits(f), 8)
+	return m.addByte(cborSimple|27).addBits(math.Float64bits(f), 8)
 }
 
 // halfBits returns the bits of a finite number as a half-precision float; false
@@ -121,4 +121,3 @@ func halfBits(f float64) (uint16, bool) {
 		return 0, false
 	}
 }
-

@@ -10,7 +10,7 @@ import (
 // is null.
 func (m *machine) arithmetic(o op, args []Value) Value {
 	if len(args) == 0 {
-		switch o { //nolint:exhaustive // the others need operands
+		switch o {
 		case opAdd:
 			return Int(0)
 		case opMultiply:
@@ -39,7 +39,7 @@ func (m *machine) arithmetic(o op, args []Value) Value {
 }
 
 func calculate(o op, x, y float64) float64 {
-	switch o { //nolint:exhaustive // the caller's operators
+	switch o {
 	case opAdd:
 		return x + y
 	case opSubtract:
@@ -172,7 +172,7 @@ func (m *machine) appendText(v Value) bool {
 }
 
 func appendScalar(b []byte, v Value) []byte {
-	switch v.typ { //nolint:exhaustive // the callers' types
+	switch v.typ {
 	case BoolType:
 		return strconv.AppendBool(b, v.num != 0)
 	case IntType:

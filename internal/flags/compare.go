@@ -57,14 +57,17 @@ func (m *machine) holds(o op, a, b Value) bool {
 	case opStrictNotEqual:
 		return !identical(a, b)
 	}
-	if a.typ == StringType && b.typ == StringType {
-		return ordered(o, float64(strings.Compare(a.str(), b.str())), 0)
+	switch {
+	case a.typ == StringType && b.typ == StringType:
+		return ordered(o, strings.Compare(a.str(), b.str()), 0)
+	case a.typ == IntType && b.typ == IntType:
+		return ordered(o, int64(a.num), int64(b.num))
 	}
 	return ordered(o, m.number(a), m.number(b))
 }
 
-func ordered(o op, x, y float64) bool {
-	switch o { //nolint:exhaustive // the callers' operators
+func ordered[N int | int64 | float64](o op, x, y N) bool {
+	switch o {
 	case opLess:
 		return x < y
 	case opLessEqual:
@@ -112,7 +115,7 @@ func (v Value) isNumber() bool { return v.typ == IntType || v.typ == FloatType }
 
 // in tells whether a list has an element, or a string a part.
 func (m *machine) in(n *node, item, hay Value) bool {
-	switch hay.typ { //nolint:exhaustive // nothing is in the others
+	switch hay.typ {
 	case ListType:
 		if n.set != nil {
 			if item.typ != StringType {
@@ -142,7 +145,7 @@ func (m *machine) in(n *node, item, hay Value) bool {
 // brief returns a string, or a boolean or number as a string, which may be in
 // space.
 func brief(v Value, space *[32]byte) (string, bool) {
-	switch v.typ { //nolint:exhaustive // others have no brief form
+	switch v.typ {
 	case StringType:
 		return v.str(), true
 	case BoolType:

@@ -78,11 +78,8 @@ func (c *compiler) names() []string {
 
 // constant returns the node of a constant.
 func (c *compiler) constant(v Value) node {
-	n := node{op: opConst, value: v, variant: noVariant}
-	switch {
-	case v.typ == NullType:
-		n.variant = nullVariant
-	default:
+	n := node{op: opConst, value: v, variant: nullVariant}
+	if v.typ != NullType {
 		n.variant = variantNamed(c.variants, string(appendResult(nil, v)))
 	}
 	return n
@@ -213,7 +210,7 @@ func (c *compiler) operands(path document.Path, o operator, list []any, result b
 // arity says how many operands there may be.
 func (o operator) arity() string {
 	switch {
-	case o.least == o.most && o.least == 1:
+	case o.most == 1:
 		return "1 operand"
 	case o.least == o.most:
 		return fmt.Sprintf("%d operands", o.least)

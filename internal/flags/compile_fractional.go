@@ -88,7 +88,7 @@ func (c *compiler) bucket(path document.Path, n *node, src any) (weight uint64, 
 // isScalar tells whether a node can only result in a string, number, boolean or
 // null.
 func (n *node) isScalar() bool {
-	switch n.op { //nolint:exhaustive // others may result in anything
+	switch n.op {
 	case opConst:
 		return n.value.typ < ListType
 	case opIf:

@@ -1,6 +1,10 @@
 // Package flags knows what the definitions of flags, modes, policies and
-// overrides mean. This file is the reference of their shapes; definitions are
-// JSON objects, shown here as the values of their keys.
+// overrides mean: Validator checks them, Compile and Flag.Evaluate run the rules of
+// one flag, and a View is a whole namespace as one instance obeys it. Everything
+// here is a value; time comes in as an argument.
+//
+// What follows is the reference of the shapes; definitions are JSON objects, shown
+// here as the values of their keys.
 //
 // # Flag
 //
@@ -12,9 +16,10 @@
 //	defaultVariant  one of the variants; null, "" or absent leaves the value to
 //	                the caller's default
 //	targeting       a JSONLogic rule; {}, null or absent for none
-//	metadata        {key: string, number or boolean}
+//	metadata        {key: string, number or boolean}; "flagSetId" is the flag set,
+//	                "fractional": "v3" chooses the newer hash
 //
-// Other keys, such as "description", are kept and mean nothing. A key that is
+// The rules are described in docs/flag-language.md. Other keys, such as "description", are kept and mean nothing. A key that is
 // nearly one of the above or begins with "$" is refused: it is a mistake that
 // would otherwise show when the flag is needed.
 //

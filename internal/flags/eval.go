@@ -4,7 +4,7 @@ package flags
 // noVariant or nullVariant. Where results are constants no name is looked up.
 func (m *machine) decide(f *Flag, n *node, who *subject) int32 {
 	for {
-		switch n.op { //nolint:exhaustive // others have a value
+		switch n.op {
 		case opConst:
 			return n.variant
 		case opIf:
@@ -122,9 +122,13 @@ func (m *machine) eval(n *node, who *subject, data Value) Value {
 		}
 		m.spend(len(list))
 		return List(list...)
-	case opIn, opStartsWith, opEndsWith:
+	case opIn:
 		if len(n.args) == 2 {
-			return m.pair(n, m.eval(&n.args[0], who, data), m.eval(&n.args[1], who, data))
+			return Bool(m.in(n, m.eval(&n.args[0], who, data), m.eval(&n.args[1], who, data)))
+		}
+	case opStartsWith, opEndsWith:
+		if len(n.args) == 2 {
+			return affix(n.op, m.eval(&n.args[0], who, data), m.eval(&n.args[1], who, data))
 		}
 	case opSemver:
 		if len(n.args) == 3 {
@@ -148,12 +152,14 @@ func (m *machine) eval(n *node, who *subject, data Value) Value {
 // apply evaluates the operators that get all their operands evaluated.
 func (m *machine) apply(n *node, who *subject, data Value) Value {
 	args := m.operands(n, who, data)
-	switch n.op { //nolint:exhaustive // the others are in eval
-	case opIn, opStartsWith, opEndsWith:
+	switch n.op {
+	case opIn:
+		return Bool(len(args) > 1 && m.in(n, args[0], args[1]))
+	case opStartsWith, opEndsWith:
 		if len(args) != 2 {
-			return absent(n.op)
+			return Value{}
 		}
-		return m.pair(n, args[0], args[1])
+		return affix(n.op, args[0], args[1])
 	case opSemver:
 		if len(args) != 3 {
 			return Value{}
@@ -176,23 +182,6 @@ func (m *machine) apply(n *node, who *subject, data Value) Value {
 	default:
 		return Value{}
 	}
-}
-
-// absent returns what the operators on two operands are with another number of
-// them.
-func absent(o op) Value {
-	if o == opIn {
-		return Bool(false)
-	}
-	return Value{}
-}
-
-// pair evaluates the operators on two operands.
-func (m *machine) pair(n *node, a, b Value) Value {
-	if n.op == opIn {
-		return Bool(m.in(n, a, b))
-	}
-	return affix(n.op, a, b)
 }
 
 // operands returns the values of all operands.

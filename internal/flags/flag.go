@@ -182,7 +182,7 @@ func (f *Flag) Evaluate(now int64, attributes ...Attribute) Decision {
 
 // named returns the index of the variant that a result names.
 func (f *Flag) named(m *machine, v Value) int32 {
-	switch v.typ { //nolint:exhaustive // the others need to be made a string
+	switch v.typ {
 	case NullType:
 		return nullVariant
 	case StringType:

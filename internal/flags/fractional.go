@@ -3,7 +3,7 @@ package flags
 import "math"
 
 // maxWeight is the most that the weights of a "fractional" may sum up to.
-const maxWeight = math.MaxInt32
+const maxWeight = 1<<31 - 1
 
 // fractional is what could be prepared of a "fractional".
 type fractional struct {

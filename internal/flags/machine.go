@@ -24,11 +24,11 @@ type subject struct {
 
 // machine evaluates one rule once.
 type machine struct {
-	key   string
-	now   int64
-	steps int // left
-	pool       *sync.Pool
-	scratch    *scratch // from the pool, once it is needed
+	key     string
+	now     int64
+	steps   int // left
+	pool    *sync.Pool
+	scratch *scratch // from the pool, once it is needed
 }
 
 // memory returns the memory for values of this evaluation.
@@ -112,7 +112,7 @@ func root() Value { return Value{typ: rootType} }
 
 // attribute returns the last attribute with a key.
 func (s *subject) attribute(key string) (Value, bool) {
-	for i := len(s.attributes) - 1; i >= 0; i-- {
+	for i := len(s.attributes) - 1; i >= 0; i-- { //nolint:modernize // an iterator copies each attribute
 		if s.attributes[i].Key == key {
 			return s.attributes[i].Value, true
 		}
@@ -144,7 +144,7 @@ func (m *machine) step(who *subject, v Value, key string) (Value, bool) {
 		return who.attribute(key)
 	case ObjectType:
 		members := v.object()
-		for i := len(members) - 1; i >= 0; i-- {
+		for i := len(members) - 1; i >= 0; i-- { //nolint:modernize // an iterator copies each member
 			if members[i].Key == key {
 				return members[i].Value, true
 			}

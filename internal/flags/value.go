@@ -109,7 +109,7 @@ func (v Value) AsBool() (b, ok bool) { return v.num != 0, v.typ == BoolType }
 // AsInt returns a number that is an integer, however it was given; false as ok
 // when the value is no number or cannot be an int64 without loss.
 func (v Value) AsInt() (n int64, ok bool) {
-	switch v.typ { //nolint:exhaustive // others are no numbers
+	switch v.typ {
 	case IntType:
 		return int64(v.num), true
 	case FloatType:
@@ -127,7 +127,7 @@ func (v Value) AsInt() (n int64, ok bool) {
 // AsFloat returns a number; false as ok when the value is no number or cannot be
 // a float64 without loss.
 func (v Value) AsFloat() (f float64, ok bool) {
-	switch v.typ { //nolint:exhaustive // others are no numbers
+	switch v.typ {
 	case IntType:
 		n := int64(v.num)
 		f = float64(n)

@@ -53,8 +53,8 @@ const (
 		{"name":"offline","effects":[{"action":"reject","methods":["*"],"code":"RESOURCE_EXHAUSTED","retry_after":"30s"},{"action":"shed","methods":["/shop.Search/Find"],"side":"client","percent":20}]}]}`
 )
 
-func storefront(t testing.TB, changes ...func(*space) document.Delta) *View {
-	t.Helper()
+func storefront(tb testing.TB, changes ...func(*space) document.Delta) *View {
+	tb.Helper()
 	s, v := newSpace(), NewView(Instance{ID: "i-1", Labels: []document.Label{{Key: "service", Value: "checkout"}, {Key: "zone", Value: "eu-1"}}})
 	v = v.Update(s.put(document.Flag, "ads", testFlag))
 	v = v.Update(s.put(document.Mode, "shop", testMode))

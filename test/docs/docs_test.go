@@ -12,7 +12,7 @@
 // into a terminal of its own and keeps running once it has printed what is
 // expected. Such a block without a command is what the latest terminal prints
 // next, and a line "^C" interrupts it. A block "go NAME" is a file that commands
-// name. Ports of three servers, 7400 to 7423, are moved to free ones, and bin/ and
+// name. Ports of three servers, 7400 to 7424, are moved to free ones, and bin/ and
 // files to a temporary directory.
 package docs
 
@@ -411,7 +411,7 @@ func (sh *shell) interrupt(t *testing.T, at string) {
 func serverPorts() []int {
 	var ports []int
 	for server := range 3 {
-		for port := range 4 {
+		for port := range 5 {
 			ports = append(ports, 10*server+port)
 		}
 	}
@@ -422,7 +422,7 @@ func serverPorts() []int {
 func freePorts(t *testing.T) int {
 	t.Helper()
 candidates:
-	for base := 21000 + os.Getpid()%500*24; base < 60000; base += 24 {
+	for base := 21000 + os.Getpid()%500*25; base < 60000; base += 25 {
 		for _, i := range serverPorts() {
 			if !free(base + i) {
 				continue candidates

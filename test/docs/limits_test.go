@@ -42,6 +42,7 @@ func notLimits() map[string]string {
 		"internal/consensus.maxAppendEntries": "the size of a batch; more is sent in several",
 		"internal/consensus.maxPending":       "how far a leader sends ahead of its disk; more waits",
 		"internal/consensus.maxPendingBytes":  "how far a leader sends ahead of its disk; more waits",
+		"internal/flags.maxKept":              "how much memory is kept for the next evaluation",
 		"internal/node.minGrowth":             "how often the memory is collected",
 		"internal/node.maxReadyLag":           "a condition of readiness, in docs/operations.md",
 		"internal/node.maxTickBytes":          "tells a Tick from other commands",
