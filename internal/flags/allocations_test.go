@@ -7,8 +7,13 @@ import (
 // TestEvaluateAllocatesNothing decides for flags of every form.
 func TestEvaluateAllocatesNothing(t *testing.T) {
 	attributes := []Attribute{
-		{TargetingKey, String("user-4711")}, {"email", String("fish@holdfast.dev")}, {"age", Int(42)}, {"score", Float(17.25)}, {"version", String("v2.14.1-rc.2")},
-		{"beta", Bool(true)}, {"nothing", Value{}},
+		{TargetingKey, String("user-4711")},
+		{"email", String("fish@holdfast.dev")},
+		{"age", Int(42)},
+		{"score", Float(17.25)},
+		{"version", String("v2.14.1-rc.2")},
+		{"beta", Bool(true)},
+		{"nothing", Value{}},
 		{"tags", List(String("gold"), String("eu"), String("ß"))},
 		{"orders", List(Int(3), Float(4.5), Int(12))},
 		{"user", Object(Attribute{"id", Int(7)}, Attribute{"home", Object(Attribute{"city", String("Köln")}, Attribute{"zip", String("50667")})})},

@@ -30,7 +30,7 @@ func (m *machine) number(v Value) float64 {
 // compare evaluates the comparisons: every operand with the next one.
 func (m *machine) compare(n *node, who *subject, data Value) bool {
 	if len(n.args) == 2 {
-		return m.holds(n.op, m.eval(&n.args[0], who, data), m.eval(&n.args[1], who, data))
+		return m.holds(n.op, m.eval(&n.args[0], who, data), m.value(&n.args[1], who, data))
 	}
 	if len(n.args) < 2 {
 		return n.op == opNotEqual || n.op == opStrictNotEqual
@@ -126,6 +126,9 @@ func (m *machine) in(n *node, item, hay Value) bool {
 		}
 		list := hay.list()
 		m.steps -= len(list) >> 6
+		if item.typ == StringType {
+			return hasString(list, item.str())
+		}
 		for i := range list {
 			if identical(item, list[i]) {
 				return true
@@ -140,6 +143,15 @@ func (m *machine) in(n *node, item, hay Value) bool {
 	default:
 		return false
 	}
+}
+
+func hasString(list []Value, s string) bool {
+	for i := range list {
+		if list[i].typ == StringType && list[i].str() == s {
+			return true
+		}
+	}
+	return false
 }
 
 // brief returns a string, or a boolean or number as a string, which may be in

@@ -168,6 +168,9 @@ func (c *compiler) operator(path document.Path, name string, o operator, operand
 		}
 		n.args = []node{c.rule(path, operands, false)}
 	}
+	if len(n.args) == 2 && n.args[0].op == opVarRoot && n.args[1].op == opConst && o.leaf() {
+		n.attribute = n.args[0].path[0]
+	}
 	switch n.op { //nolint:exhaustive // the others are complete
 	case opVar:
 		return c.variable(path, n)
@@ -205,6 +208,11 @@ func (c *compiler) operands(path document.Path, o operator, list []any, result b
 		}
 	}
 	return args
+}
+
+// leaf tells whether an operator is evaluated by machine.leaf where it can be.
+func (o operator) leaf() bool {
+	return opEqual <= o.op && o.op <= opGreaterEqual || o.op == opIn || o.op == opStartsWith || o.op == opEndsWith
 }
 
 // arity says how many operands there may be.

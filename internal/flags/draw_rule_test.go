@@ -30,18 +30,30 @@ func (d drawer) rule(kind string, depth int) any {
 		return d.rule(operator, depth)
 	}
 	operands := d.operands(operator, kind, depth-1)
-	list, isList := operands.([]any)
-	switch {
-	case isList && d.chance(30) && len(list) > 0:
-		operands = list[:len(list)-1]
-	case isList && d.chance(30):
-		operands = append(list, d.rule("any", depth-1))
-	case isList && d.chance(30):
-		operands = map[string]any{"merge": []any{list}}
-	case isList && d.chance(15) && len(list) > 0:
-		operands = list[0]
+	if list, ok := operands.([]any); ok && d.chance(6) {
+		operands = d.odd(list, depth-1)
 	}
 	return map[string]any{operator: operands}
+}
+
+// odd changes the number of operands, or their form.
+func (d drawer) odd(operands []any, depth int) any {
+	switch d.count(0, 4) {
+	case 0:
+		return append([]any{d.rule("any", depth)}, operands...)
+	case 1:
+		return append(operands, d.rule("any", depth))
+	case 2:
+		return map[string]any{"merge": []any{operands}}
+	default:
+		if len(operands) == 0 {
+			return nil
+		}
+		if d.chance(2) {
+			return operands[0]
+		}
+		return operands[:len(operands)-1]
+	}
 }
 
 func (d drawer) leaf(kind string) any {

@@ -1,5 +1,7 @@
 package flags
 
+import "strings"
+
 // decide evaluates a rule whose result names a variant, and returns its index, or
 // noVariant or nullVariant. Where results are constants no name is looked up.
 func (m *machine) decide(f *Flag, n *node, who *subject) int32 {
@@ -42,6 +44,9 @@ func (m *machine) branch(n *node, who *subject, data Value) *node {
 
 // test evaluates a condition. The common ones make no values.
 func (m *machine) test(n *node, who *subject, data Value) bool {
+	if n.attribute != "" {
+		return m.leaf(n, who)
+	}
 	switch n.op { //nolint:exhaustive // others have a value
 	case opAnd:
 		for i := range n.args {
@@ -59,6 +64,10 @@ func (m *machine) test(n *node, who *subject, data Value) bool {
 		return false
 	case opEqual, opNotEqual, opStrictEqual, opStrictNotEqual, opLess, opLessEqual, opGreater, opGreaterEqual:
 		return m.compare(n, who, data)
+	case opIn:
+		if len(n.args) == 2 {
+			return m.in(n, m.eval(&n.args[0], who, data), m.value(&n.args[1], who, data))
+		}
 	case opNot:
 		if !n.spread {
 			return len(n.args) == 0 || !m.test(&n.args[0], who, data)
@@ -69,6 +78,31 @@ func (m *machine) test(n *node, who *subject, data Value) bool {
 		}
 	}
 	return m.eval(n, who, data).truthy()
+}
+
+// leaf evaluates a condition on an attribute and a constant. Most conditions are
+// of this kind, and most of them on strings.
+func (m *machine) leaf(n *node, who *subject) bool {
+	v, _ := who.attribute(n.attribute)
+	c := &n.args[1].value
+	if v.typ == StringType && c.typ == StringType {
+		switch n.op {
+		case opEqual, opStrictEqual:
+			return v.str() == c.str()
+		case opStartsWith:
+			return strings.HasPrefix(v.str(), c.str())
+		case opEndsWith:
+			return strings.HasSuffix(v.str(), c.str())
+		}
+	}
+	switch n.op {
+	case opIn:
+		return m.in(n, v, *c)
+	case opStartsWith, opEndsWith:
+		return affix(n.op, v, *c).truthy()
+	default:
+		return m.holds(n.op, v, *c)
+	}
 }
 
 // eval returns the value of a node. data is what "var" looks at: the whole data,
@@ -124,15 +158,15 @@ func (m *machine) eval(n *node, who *subject, data Value) Value {
 		return List(list...)
 	case opIn:
 		if len(n.args) == 2 {
-			return Bool(m.in(n, m.eval(&n.args[0], who, data), m.eval(&n.args[1], who, data)))
+			return Bool(m.in(n, m.eval(&n.args[0], who, data), m.value(&n.args[1], who, data)))
 		}
 	case opStartsWith, opEndsWith:
 		if len(n.args) == 2 {
-			return affix(n.op, m.eval(&n.args[0], who, data), m.eval(&n.args[1], who, data))
+			return affix(n.op, m.eval(&n.args[0], who, data), m.value(&n.args[1], who, data))
 		}
 	case opSemver:
 		if len(n.args) == 3 {
-			return m.semver(n.version, m.eval(&n.args[0], who, data), m.eval(&n.args[1], who, data), m.eval(&n.args[2], who, data))
+			return m.semver(n.version, m.eval(&n.args[0], who, data), m.value(&n.args[1], who, data), m.value(&n.args[2], who, data))
 		}
 	case opAdd, opSubtract, opMultiply, opDivide, opRemainder, opMin, opMax:
 		if len(n.args) == 2 {
@@ -147,6 +181,14 @@ func (m *machine) eval(n *node, who *subject, data Value) Value {
 		}
 	}
 	return m.apply(n, who, data)
+}
+
+// value is eval, without a call for a constant.
+func (m *machine) value(n *node, who *subject, data Value) Value {
+	if n.op == opConst {
+		return n.value
+	}
+	return m.eval(n, who, data)
 }
 
 // apply evaluates the operators that get all their operands evaluated.

@@ -169,7 +169,9 @@ func (f *Flag) Evaluate(now int64, attributes ...Attribute) Decision {
 	}
 	m := machine{key: f.key, now: now, steps: maxSteps, pool: f.pool}
 	i := m.decide(f, f.rule, &subject{attributes})
-	m.release()
+	if m.scratch != nil {
+		m.release()
+	}
 	switch {
 	case i == noVariant || m.spent():
 		return Decision{Code: General}

@@ -39,13 +39,11 @@ func (m *machine) memory() *scratch {
 	return m.scratch
 }
 
-// release ends the evaluation.
+// release ends an evaluation that has used memory.
 func (m *machine) release() {
-	if m.scratch != nil {
-		m.scratch.reset()
-		m.pool.Put(m.scratch)
-		m.scratch = nil
-	}
+	m.scratch.reset()
+	m.pool.Put(m.scratch)
+	m.scratch = nil
 }
 
 // scratch is memory for values that an evaluation makes. Values point into it, so

@@ -15,18 +15,22 @@ const (
 	murmurC2 = 0x1b873593
 )
 
-// add returns the state after more bytes.
+// add returns the state after more bytes. It takes them by fours also where they
+// do not begin at a multiple of four.
 func (m murmur) add(s string) murmur {
-	i := 0
-	for ; m.n%4 != 0 && i < len(s); i++ {
-		m = m.addByte(s[i])
+	shift := 8 * (m.n % 4)
+	m.n += uint32(len(s))
+	for ; len(s) >= 4; s = s[4:] {
+		k := uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
+		m.hash = mix(m.hash, m.tail|k<<shift)
+		m.tail = k >> (32 - shift)
 	}
-	for ; i+4 <= len(s); i += 4 {
-		m.block(uint32(s[i]) | uint32(s[i+1])<<8 | uint32(s[i+2])<<16 | uint32(s[i+3])<<24)
-		m.n += 4
-	}
-	for ; i < len(s); i++ {
-		m = m.addByte(s[i])
+	for i := range len(s) {
+		m.tail |= uint32(s[i]) << shift
+		if shift += 8; shift == 32 {
+			m.hash = mix(m.hash, m.tail)
+			m.tail, shift = 0, 0
+		}
 	}
 	return m
 }
@@ -35,15 +39,16 @@ func (m murmur) addByte(b byte) murmur {
 	m.tail |= uint32(b) << (8 * (m.n % 4))
 	m.n++
 	if m.n%4 == 0 {
-		m.block(m.tail)
+		m.hash = mix(m.hash, m.tail)
 		m.tail = 0
 	}
 	return m
 }
 
-func (m *murmur) block(k uint32) {
-	m.hash ^= bits.RotateLeft32(k*murmurC1, 15) * murmurC2
-	m.hash = bits.RotateLeft32(m.hash, 13)*5 + 0xe6546b64
+// mix takes in four bytes.
+func mix(hash, k uint32) uint32 {
+	hash ^= bits.RotateLeft32(k*murmurC1, 15) * murmurC2
+	return bits.RotateLeft32(hash, 13)*5 + 0xe6546b64
 }
 
 // sum returns the hash of all bytes so far.

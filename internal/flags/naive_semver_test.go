@@ -87,7 +87,7 @@ func naiveParseVersion(value any) (naiveVersion, bool) {
 // naiveIdentifiers tells whether s is identifiers with dots between them.
 func naiveIdentifiers(s string, prerelease bool) bool {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
-	for _, identifier := range strings.Split(s, ".") {
+	for identifier := range strings.SplitSeq(s, ".") {
 		if identifier == "" || strings.Trim(identifier, letters) != "" {
 			return false
 		}

@@ -114,6 +114,9 @@ type node struct {
 	variant int32
 	// value is that of a constant.
 	value Value
+	// attribute is set in comparisons and the like of an attribute with a constant:
+	// its name.
+	attribute string
 	// path is that of a var with a constant key.
 	path []string
 	// cost is, of an operator on lists, the number of nodes of what it does with

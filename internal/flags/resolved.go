@@ -161,7 +161,11 @@ func (r *Resolved) detail(e Explanation, result string) string {
 func (r *Resolved) trace(now int64, attributes []Attribute) (path document.Path, result string) {
 	m := machine{key: r.key, now: now, steps: maxSteps, pool: r.pool}
 	who := &subject{attributes}
-	defer m.release()
+	defer func() {
+		if m.scratch != nil {
+			m.release()
+		}
+	}()
 	path = "targeting"
 	for n := r.rule; ; {
 		switch n.op { //nolint:exhaustive // others are the result themselves

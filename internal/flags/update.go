@@ -5,13 +5,15 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/hamt"
 	"github.com/holdfast-dev/holdfast/internal/policy"
 )
 
 // update is a view that is being made.
 type update struct {
 	View
-	edit *btree.Edit
+	edit      *btree.Edit
+	byKeyEdit *hamt.Edit
 	// flags and policies have to be resolved again.
 	flags, policies map[string]bool
 	// effects tells that those have to be resolved again.
@@ -55,9 +57,8 @@ func (u *update) put(r *document.Resource) {
 }
 
 func (u *update) putFlag(r *document.Resource) {
-	name := btree.Text(r.Name)
 	f, violations := compile(r.Name, r.Spec, u.pool)
-	was, _ := u.View.flags.Get(name)
+	was := u.Flag(r.Name)
 	switch {
 	case !f.broken:
 		u.problem(r.Key, "")
@@ -69,8 +70,13 @@ func (u *update) putFlag(r *document.Resource) {
 	if f.broken && was != nil && !was.broken {
 		return
 	}
-	u.View.flags.Put(u.edit, name, &Resolved{Flag: f, revision: r.ModRevision})
+	u.setFlag(&Resolved{Flag: f, revision: r.ModRevision})
 	u.flags[r.Name] = true
+}
+
+func (u *update) setFlag(r *Resolved) {
+	u.View.flags.Put(u.edit, btree.Text(r.key), r)
+	u.byKey.Put(u.byKeyEdit, r.key, r)
 }
 
 func (u *update) putPolicy(r *document.Resource) {
@@ -99,6 +105,7 @@ func (u *update) remove(k document.Key) {
 	switch k.Kind {
 	case document.Flag:
 		u.View.flags.Delete(u.edit, name)
+		u.byKey.Delete(u.byKeyEdit, k.Name)
 	case document.Policy:
 		u.View.policies.Delete(u.edit, name)
 		u.policies[k.Name] = true
@@ -120,8 +127,8 @@ func (u *update) resolve(was *effects) {
 		differing(u.policies, was.patches, u.effects.patches, samePatches)
 	}
 	for name := range u.flags {
-		if r, ok := u.View.flags.Get(btree.Text(name)); ok {
-			u.View.flags.Put(u.edit, btree.Text(name), r.with(u.effects.forces[name]))
+		if r := u.Flag(name); r != nil {
+			u.setFlag(r.with(u.effects.forces[name]))
 		}
 	}
 	for name := range u.policies {

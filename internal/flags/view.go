@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/hamt"
 	"github.com/holdfast-dev/holdfast/internal/policy"
 )
 
@@ -30,6 +31,7 @@ type View struct {
 	root     document.Root
 
 	flags     btree.Map[btree.Text, *Resolved]
+	byKey     hamt.Map[*Resolved] // the same, to look up fast
 	modes     btree.Map[btree.Text, *mode]
 	policies  btree.Map[btree.Text, *resolvedPolicy]
 	overrides btree.Map[btree.Text, *override]
@@ -57,7 +59,7 @@ func NewView(instance Instance) *View {
 // A definition that cannot be compiled, because it comes from a newer version,
 // leaves what there was before it in force, and becomes one of Problems.
 func (v *View) Update(d document.Delta) *View {
-	u := &update{View: *v, edit: new(btree.Edit), policies: map[string]bool{}, flags: map[string]bool{}}
+	u := &update{View: *v, edit: new(btree.Edit), byKeyEdit: new(hamt.Edit), policies: map[string]bool{}, flags: map[string]bool{}}
 	u.revision, u.root = d.To, d.Root
 	for _, r := range d.Puts {
 		u.put(r)
@@ -78,7 +80,7 @@ func (v *View) Root() document.Root { return v.root }
 
 // Flag returns a flag as it is for this instance; nil if there is none.
 func (v *View) Flag(key string) *Resolved {
-	r, _ := v.flags.Get(btree.Text(key))
+	r, _ := v.byKey.Get(key)
 	return r
 }
 
