@@ -198,7 +198,7 @@ func located(batch []step, field, description string) string {
 	if at := from.specNode.locate(m[2]); at != nil && m[2] != "" {
 		line = at.line
 	}
-	return problem{from.file, line, fmt.Sprintf("%s: %s", from, specViolation(m[2], description))}.String()
+	return problem{file: from.file, line: line, key: from.String(), path: m[2], text: description}.String()
 }
 
 // pruned lists what --prune deletes: the declared resources of the namespaces in

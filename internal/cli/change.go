@@ -37,6 +37,8 @@ type resultView struct {
 	Items        []changeView `json:"items"`
 	Warnings     []string     `json:"warnings,omitempty"`
 	Wait         *waitView    `json:"wait,omitempty"`
+	// Preview is there for a dry run that sets a mode.
+	Preview *previewView `json:"preview,omitempty"`
 }
 
 // add takes in the outcome of a transaction.

@@ -15,12 +15,13 @@ import (
 
 // flagCommand is everything about flags.
 func (a *app) flagCommand() *cobra.Command {
-	return a.group("flag", "Flags: list, look, define, and set a variant for a while",
+	return a.group("flag", "Flags: list, look, evaluate, define, and set a variant for a while",
 		`holdfast flag list
-holdfast flag set new-checkout -f new-checkout.yaml
-holdfast flag set new-checkout --variant off --for 1h --reason "errors in checkout"
+holdfast flag eval new-checkout --targeting-key ada --explain
+holdfast flag set new-checkout -f new-checkout.yaml                                    # the definition, for good
+holdfast flag set new-checkout --variant off --for 1h --reason "errors in checkout"    # an override, for a while
 holdfast flag clear new-checkout`,
-		a.listCommand(document.Flag), a.getCommand(document.Flag), a.flagSet(), a.flagClear(), a.deleteCommand(document.Flag))
+		a.listCommand(document.Flag), a.getCommand(document.Flag), a.flagEval(), a.flagSet(), a.flagClear(), a.deleteCommand(document.Flag))
 }
 
 // flagSet is `flag set KEY -f FILE` and `flag set KEY --variant NAME`.
@@ -29,15 +30,22 @@ func (a *app) flagSet() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set KEY",
 		Short: "Edit a flag's definition with -f, or set a variant for a while with --variant",
-		Long: `With -f FILE: create or replace the definition of a flag.
-With --variant NAME: give everybody in the scope that variant for a while. The definition stays
-as it is; among several overrides of a flag the newest wins.`,
+		Long: `Two different things, of which one is chosen:
+
+-f FILE edits the definition: its variants, rules and default, for everybody and for good, until
+somebody edits it again. It is what belongs into a repository and is reviewed; ` + "`holdfast apply`" + `
+does the same for many. An override in force still wins over it.
+
+--variant NAME sets an override: everybody in the scope gets that variant, whatever the definition
+says and also if it is DISABLED, until --for is over or ` + "`holdfast flag clear`" + ` ends it. It needs a reason
+and leaves the definition as it is. Among several overrides of a flag the newest wins, and an
+override wins over the level of a mode.`,
 		Example: `holdfast flag set new-checkout -f new-checkout.yaml
 holdfast flag set new-checkout --variant off --for 1h --reason "errors in checkout"
 holdfast flag set new-checkout --variant on --percent 10 --for 2h --reason "trial"`,
 		Args: exactArgs("KEY"), ValidArgsFunction: a.completeNames(document.Flag),
 	}
-	cmd.Flags().StringVar(&variant, "variant", "", "`name` of the variant to give")
+	cmd.Flags().StringVar(&variant, "variant", "", "`name` of the variant to give for a while: an override, which ends by itself")
 	def, scope, of := a.definitionFlags(cmd), a.scopeFlags(cmd), a.overrideFlags(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("variant", a.completeVariants)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -54,7 +62,7 @@ holdfast flag set new-checkout --variant on --percent 10 --for 2h --reason "tria
 			}
 			return a.setVariant(cmd.Context(), args[0], variant, s, of)
 		case def.file == "":
-			return usage("give -f FILE to edit the definition, or --variant NAME to set a variant for a while")
+			return usage("give -f FILE to edit the definition for good, or --variant NAME to set a variant for a while")
 		}
 		if err := refuse(cmd, "belongs to --variant, not to a definition", "for", "scope", "percent"); err != nil {
 			return err

@@ -80,6 +80,9 @@ func (a *app) modeSet() *cobra.Command {
 		Long: `Set a mode's level for a while. It replaces the override of the same mode and scope;
 other overrides of the mode that still win are named. It ends by itself.
 
+With --dry-run nothing is changed; it says which flags, calls and policies would be different for
+an instance in the scope. Overrides of others for a share of the instances are left out of that.
+
 With -f FILE the definition of the mode is replaced instead.`,
 		Example: `holdfast mode set storefront read-only --for 30m --reason "db failover"
 holdfast mode set storefront cache-only --scope 'zone in (eu-1,eu-2)' --percent 10 --reason "warming caches"

@@ -28,7 +28,7 @@ type ExitCode struct {
 func ExitCodes() []ExitCode {
 	return []ExitCode{
 		{exitOK, "ok", "done; also a dry run, unless --exit-code is given"},
-		{exitError, "error", "something failed that has no code of its own; with --exit-code: a dry run found changes"},
+		{exitError, "error", "something failed that has no code of its own, such as the evaluation of a flag; with --exit-code: a dry run found changes"},
 		{exitUsage, "usage", "the command line or a file given to it is wrong; nothing was sent, or the server refused it as invalid"},
 		{exitNotFound, "not found", "a named resource, server or context does not exist"},
 		{exitAuth, "auth", "the certificate is missing, not trusted, or its role does not allow this"},

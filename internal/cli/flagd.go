@@ -8,27 +8,31 @@ import (
 
 // flagdReader turns a flagd file into Flag documents.
 type flagdReader struct {
-	file       string
-	reader     *manifestReader
-	labels     map[string]string
-	evaluators *node
-	metadata   *node
+	file     string
+	reader   *manifestReader
+	labels   map[string]string
+	inliner  *inliner
+	metadata *node
+}
+
+func newFlagdReader(file string, reader *manifestReader, labels map[string]string) *flagdReader {
+	return &flagdReader{file: file, reader: reader, labels: labels, inliner: &inliner{file: file, reader: reader}}
 }
 
 // readFlagd reads the flags of a flagd file. Shared evaluators are put into the
 // rules that refer to them; the metadata of the set is put into each flag that
 // does not say otherwise; $schema is ignored.
 func readFlagd(file string, src []byte, namespace string, labels map[string]string) ([]*manifest, []problem) {
-	r := &flagdReader{file: file, reader: &manifestReader{namespace: namespace}, labels: labels}
+	r := newFlagdReader(file, &manifestReader{namespace: namespace}, labels)
 	docs, faults := parseFile(file, src)
 	for _, f := range faults {
-		r.reader.problems = append(r.reader.problems, problem{file, f.line, f.msg})
+		r.reader.problems = append(r.reader.problems, problem{file: file, line: f.line, text: f.msg})
 	}
 	if len(faults) > 0 {
 		return nil, r.reader.problems
 	}
 	if len(docs) != 1 || docs[0].kind != mapNode {
-		return nil, []problem{{file, 1, "a flagd file is one mapping with the key flags"}}
+		return nil, []problem{{file: file, line: 1, text: "a flagd file is one mapping with the key flags"}}
 	}
 	r.set(docs[0])
 	return r.reader.manifests, r.reader.problems
@@ -43,11 +47,11 @@ func (r *flagdReader) set(doc *node) {
 		case "flags":
 			all = f.value
 		case "$evaluators":
-			r.evaluators = f.value
 			if f.value.kind != mapNode {
 				r.reader.bad(r.file, f.value, "$evaluators is %s; it must be a mapping", f.value.kind)
-				r.evaluators = nil
+				continue
 			}
+			r.inliner.declare(f.value)
 		case "metadata":
 			r.metadata = f.value
 			if f.value.kind != mapNode {
@@ -59,7 +63,7 @@ func (r *flagdReader) set(doc *node) {
 			if hint := didYouMean(f.key, []string{"flags", "$evaluators", "metadata", "$schema"}); hint != "" {
 				text += "; " + hint
 			}
-			r.reader.problems = append(r.reader.problems, problem{r.file, f.line, text})
+			r.reader.problems = append(r.reader.problems, problem{file: r.file, line: f.line, text: text})
 		}
 	}
 	switch {
@@ -89,12 +93,13 @@ func (r *flagdReader) flag(name string, line int, spec *node) {
 		r.reader.bad(r.file, spec, "flag %q is %s; it must be a mapping", name, spec.kind)
 		return
 	}
-	before := len(r.reader.problems)
-	spec = r.inline(spec, name, 0)
-	if len(r.reader.problems) > before {
+	inlined, ok := r.inliner.flag(name, spec)
+	if !ok {
+		inlined = without(spec, "targeting") // for what else is wrong; the file is refused
+	}
+	if spec, ok = r.merge(name, inlined); !ok {
 		return
 	}
-	spec = r.merge(spec)
 	text := func(s string) *node { return &node{kind: stringNode, line: line, text: s} }
 	doc := &node{kind: mapNode, line: line, fields: []field{
 		{"kind", line, text(kindTitle(document.Flag))}, {"name", line, text(name)}, {"spec", line, spec},
@@ -109,55 +114,35 @@ func (r *flagdReader) flag(name string, line int, spec *node) {
 	r.reader.document(r.file, doc)
 }
 
-// inline replaces every {"$ref": name} by the shared evaluator. References
-// within evaluators are followed too, up to the depth of any definition, so a
-// circle ends in an error.
-func (r *flagdReader) inline(n *node, flag string, depth int) *node {
-	if depth > maxDepth {
-		r.reader.bad(r.file, n, "flag %q: $evaluators refer to each other in a circle", flag)
-		return n
-	}
-	if ref := n.get("$ref"); ref != nil && len(n.fields) == 1 {
-		target := r.evaluators.get(ref.text)
-		if ref.kind != stringNode || target == nil {
-			r.reader.bad(r.file, ref, "flag %q refers to %q, which $evaluators does not have", flag, ref.text)
-			return n
-		}
-		return r.inline(target, flag, depth+1)
-	}
-	out := *n
-	out.items, out.fields = nil, nil
-	for _, item := range n.items {
-		out.items = append(out.items, r.inline(item, flag, depth+1))
-	}
-	for _, f := range n.fields {
-		out.fields = append(out.fields, field{f.key, f.line, r.inline(f.value, flag, depth+1)})
-	}
-	return &out
-}
-
-// merge puts the metadata of the set into a flag; the flag's own wins.
-func (r *flagdReader) merge(spec *node) *node {
+// merge puts the metadata of the set into a flag; the flag's own wins. It returns
+// false after recording that the file says too much in this way.
+func (r *flagdReader) merge(name string, spec *node) (*node, bool) {
 	if r.metadata == nil || len(r.metadata.fields) == 0 {
-		return spec
+		return spec, true
 	}
 	own := spec.get("metadata")
 	if own != nil && own.kind != mapNode {
-		return spec // the validator tells
+		return spec, true // the validator tells
 	}
-	merged := &node{kind: mapNode, line: r.metadata.line}
+	if !r.inliner.spend(spec, name, len(r.metadata.fields), "the metadata of the set") {
+		return nil, false
+	}
+	merged, has := &node{kind: mapNode, line: r.metadata.line}, map[string]bool{}
 	if own != nil {
 		merged.line = own.line
 		merged.fields = append(merged.fields, own.fields...)
+		for _, f := range own.fields {
+			has[f.key] = true
+		}
 	}
 	for _, f := range r.metadata.fields {
-		if own.get(f.key) == nil {
+		if !has[f.key] {
 			merged.fields = append(merged.fields, f)
 		}
 	}
 	out := without(spec, "metadata")
 	out.fields = append(out.fields, field{"metadata", merged.line, merged})
-	return out
+	return out, true
 }
 
 // without returns a mapping without one key.

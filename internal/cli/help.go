@@ -160,7 +160,13 @@ JSON and YAML have the same shape. Keys are snake_case but for apiVersion.
   a list           kind List (AuditList, MemberList, ContextList), revision, items
   a write          kind ApplyResult, dry_run, revision, transactions, created, updated, unchanged,
                    deleted, items [{change, kind, name, namespace, end_time}], warnings,
-                   wait {reached, servers [{server_id, revision, reached, error}]}
+                   wait {reached, servers [{server_id, revision, reached, error}]},
+                   preview {instance_labels, levels, flags, calls, policies, instances} of a dry
+                   run of ` + "`mode set`" + `
+  flag eval        kind Evaluation, name, namespace, value, variant, reason, error_code, metadata,
+                   revision, explanation {decided_by, detail, revision}
+  validate         kind ValidationResult, files, definitions, errors, warnings,
+                   items [{severity, file, line, resource, path, message}]
   watch            one WatchEvent per line: event, kind, name, namespace, revision, resource
 
-Times are RFC 3339 in UTC. Fields are added, never renamed.`
+` + "`export flagd`" + ` prints a flagd file instead. Times are RFC 3339 in UTC. Fields are added, never renamed.`

@@ -11,8 +11,10 @@ import (
 const (
 	// maxDepth is how deep a value in a file may be nested.
 	maxDepth = 64
-	// maxNodes is how many values the aliases of one YAML document may expand to;
-	// it stops aliases that multiply.
+	// maxNodes is how many values the aliases of one YAML document may expand to,
+	// and how many values the flags of a flagd file may get from what they share:
+	// evaluators, written out wherever something refers to them, and the metadata of
+	// the set. It stops what multiplies.
 	maxNodes = 1 << 20
 )
 

@@ -1,10 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 	"unicode"
 
@@ -17,6 +17,10 @@ const apiVersion = "holdfast/v1"
 
 // listKind is the kind of a document that holds other documents.
 const listKind = "List"
+
+// maxDefinitionBytes is the longest definition that is accepted, as canonical
+// JSON. It is what servers take in one transaction.
+const maxDefinitionBytes = 512 << 10
 
 // manifest is a declared resource as a file holds it.
 type manifest struct {
@@ -38,11 +42,25 @@ func (m *manifest) String() string { return m.key.String() }
 type problem struct {
 	file string
 	line int
-	text string
+	// key is the resource in question, and path the place in its definition; either
+	// may be empty.
+	key, path string
+	text      string
+	// warning marks what may be as it is.
+	warning bool
 }
 
-// String returns the problem as "file:line: text".
-func (p problem) String() string { return fmt.Sprintf("%s:%d: %s", p.file, p.line, p.text) }
+// String returns the problem as "file:line: key: path: text".
+func (p problem) String() string {
+	text := fmt.Sprintf("%s:%d: ", p.file, p.line)
+	if p.warning {
+		text += "warning: "
+	}
+	if p.key != "" {
+		text += p.key + ": "
+	}
+	return text + specViolation(p.path, p.text)
+}
 
 // documentKeys are the keys of a resource's document. What is printed beside the
 // definition, its status and what is active, may come back and is ignored.
@@ -59,13 +77,23 @@ type manifestReader struct {
 	problems  []problem
 	// seen finds resources that are declared twice.
 	seen map[string]*manifest
+	// lenient takes flagd files and overrides as well, which apply does not.
+	lenient bool
+	// named are the resources that documents name, also faulty ones.
+	named map[place]bool
+}
+
+// place names a resource in all namespaces.
+type place struct {
+	namespace string
+	document.Key
 }
 
 // parse reads the documents of one file.
 func (r *manifestReader) parse(file string, src []byte) {
 	docs, faults := parseFile(file, src)
 	for _, f := range faults {
-		r.problems = append(r.problems, problem{file, f.line, f.msg})
+		r.problems = append(r.problems, problem{file: file, line: f.line, text: f.msg})
 	}
 	for _, n := range docs {
 		r.document(file, n)
@@ -74,7 +102,7 @@ func (r *manifestReader) parse(file string, src []byte) {
 
 // bad records a problem.
 func (r *manifestReader) bad(file string, n *node, format string, args ...any) {
-	r.problems = append(r.problems, problem{file, n.line, fmt.Sprintf(format, args...)})
+	r.problems = append(r.problems, problem{file: file, line: n.line, text: fmt.Sprintf(format, args...)})
 }
 
 // document reads one document: a resource, or a list of them.
@@ -87,6 +115,10 @@ func (r *manifestReader) document(file string, n *node) {
 		return
 	}
 	if n.get("flags") != nil && n.get("kind") == nil {
+		if r.lenient {
+			newFlagdReader(file, r, nil).set(n)
+			return
+		}
 		r.bad(file, n, "this is a flagd file; load it with `holdfast import flagd %s`", file)
 		return
 	}
@@ -108,6 +140,10 @@ func (r *manifestReader) document(file string, n *node) {
 	}
 	before := len(r.problems)
 	m := r.resource(file, n)
+	if r.named == nil {
+		r.named = map[place]bool{}
+	}
+	r.named[place{m.namespace, m.key}] = true
 	if len(r.problems) > before {
 		return
 	}
@@ -156,7 +192,7 @@ func (r *manifestReader) resource(file string, n *node) *manifest {
 		r.bad(file, n, "kind is missing: Flag, Mode or Policy")
 	} else if kind.kind != stringNode {
 		r.bad(file, kind, "kind is %s; it must be Flag, Mode or Policy", kind.kind)
-	} else if k, err := parseDeclaredKind(kind.text); err != nil {
+	} else if k, err := parseDeclaredKind(kind.text); err != nil && (!r.lenient || k != document.Override) {
 		r.bad(file, kind, "%v", err)
 	} else {
 		m.key.Kind = k
@@ -196,7 +232,7 @@ func (r *manifestReader) keys(file string, n *node) {
 		} else if hint := didYouMean(f.key, documentKeys()); hint != "" {
 			msg += "; " + hint
 		}
-		r.problems = append(r.problems, problem{file, f.line, msg})
+		r.problems = append(r.problems, problem{file: file, line: f.line, text: msg})
 	}
 }
 
@@ -254,12 +290,21 @@ func (r *manifestReader) spec(m *manifest) {
 	if !m.key.Kind.Known() {
 		return // told already
 	}
+	key := ""
+	if m.key.Name != "" {
+		key = m.String()
+	}
+	if len(canonical) > maxDefinitionBytes {
+		r.problems = append(r.problems, problem{
+			file: m.file, line: m.specNode.line, key: key,
+			text: fmt.Sprintf("the definition has %s; no server takes one over %s", humanBytes(uint64(len(canonical))), humanBytes(maxDefinitionBytes)),
+		})
+		return
+	}
 	for _, v := range (flags.Validator{}).Validate(m.key, canonical) {
-		what := specViolation(v.Path, v.Message)
-		if m.key.Name != "" {
-			what = m.String() + ": " + what
-		}
-		r.bad(m.file, m.specNode.locate(v.Path), "%s", what)
+		r.problems = append(r.problems, problem{
+			file: m.file, line: m.specNode.locate(v.Path).line, key: key, path: v.Path, text: v.Message,
+		})
 	}
 }
 
@@ -271,7 +316,8 @@ func specViolation(path, message string) string {
 	return path + ": " + message
 }
 
-// parseDeclaredKind reads the kind of a document, in any case.
+// parseDeclaredKind reads the kind of a document, in any case. Overrides are
+// returned with an error.
 func parseDeclaredKind(s string) (document.Kind, error) {
 	k, err := document.ParseKind(strings.ToLower(s))
 	if err != nil {
@@ -282,7 +328,7 @@ func parseDeclaredKind(s string) (document.Kind, error) {
 		return 0, errors.New(text)
 	}
 	if k == document.Override {
-		return 0, errors.New("overrides are temporary and are not applied from files; " +
+		return k, errors.New("overrides are temporary and are not applied from files; " +
 			"use `holdfast mode set`, `holdfast flag set --variant` or `holdfast override set`")
 	}
 	return k, nil
@@ -295,15 +341,17 @@ func kindTitle(k document.Kind) string {
 	return string(s)
 }
 
+// sortProblems orders problems by file and line.
+func sortProblems(problems []problem) {
+	slices.SortStableFunc(problems, func(x, y problem) int {
+		return cmp.Or(strings.Compare(x.file, y.file), cmp.Compare(x.line, y.line))
+	})
+}
+
 // problemFailure returns a failure that lists problems by file and line.
 func problemFailure(problems []problem) *failure {
 	const shown = 50
-	sort.SliceStable(problems, func(i, j int) bool {
-		if problems[i].file != problems[j].file {
-			return problems[i].file < problems[j].file
-		}
-		return problems[i].line < problems[j].line
-	})
+	sortProblems(problems)
 	f := usage("%s in the files; nothing was sent", plural(len(problems), "problem"))
 	for _, p := range problems[:min(len(problems), shown)] {
 		f.addDetail("%s", p)

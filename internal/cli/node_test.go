@@ -180,6 +180,8 @@ func FuzzManifest(f *testing.F) {
 		`{"kind":"Policy","name":"p","spec":{"enforcement":"observe"}}`,
 		"kind: List\nitems: [{kind: Mode, name: m, spec: {levels: [{name: x}]}}]\n---\nkind: Override\n",
 		"a: &a [*a]\n", "<<: &x {<<: *x}\n", "--- |\n...\n%YAML 1.2\n---\n- ? {}\n", `{"a":"\ud800","a":1e999}`, "\t", "&a a: *a",
+		`{"$evaluators":{"e":{"!":{"$ref":"f"}},"f":{"$ref":"e"}},"metadata":{"flagSetId":"x"},"flags":{"a":{"state":"ENABLED","variants":{"on":true},"targeting":{"$ref":"e"}}}}`,
+		"kind: Mode\nname: m\nspec: {levels: [{name: x, effects: [{flag: a, variant: b}, {policy: p, patch: {enforcement: observe}}]}]}\n---\nkind: Override\nname: o\nspec: {mode: m, level: y}\n",
 	} {
 		f.Add(stdinName, []byte(seed))
 	}
@@ -199,5 +201,13 @@ func FuzzManifest(f *testing.F) {
 			}
 		}
 		_, _ = readFlagd(name, src, "default", nil)
+		l := manifestReader{namespace: "default", lenient: true}
+		l.parse(name, src)
+		crossCheck(&l)
+		for _, p := range l.problems {
+			if p.line < 1 || p.line > lines {
+				t.Errorf("line %d of %d: %s", p.line, lines, p.text)
+			}
+		}
 	})
 }

@@ -338,6 +338,11 @@ func (a *app) setOverride(ctx context.Context, p put) error {
 	v := newResult(p.flags.dryRun)
 	v.add(req, res)
 	a.tellOthers(v, p, name, replaced)
+	if v.DryRun && p.spec.Mode != "" {
+		if v.Preview, err = a.preview(ctx, name, p.spec); err != nil {
+			return err
+		}
+	}
 	if a.format == tableFormat {
 		if err := a.tellSet(v, p, ttl); err != nil {
 			return err
@@ -351,6 +356,11 @@ func (a *app) tellSet(v *resultView, p put, ttl time.Duration) error {
 	if v.DryRun {
 		if err := a.diff(v); err != nil {
 			return err
+		}
+		if v.Preview != nil {
+			if err := a.tellPreview(v.Preview); err != nil {
+				return err
+			}
 		}
 		a.notice("dry run: nothing was changed; it would end after %s", human(ttl))
 		return nil

@@ -45,7 +45,7 @@ holdfast watch`,
 		}
 	}
 	add("incident", a.modeCommand(), a.breakerCommand(), a.overrideCommand())
-	add("declare", a.applyCommand(), a.flagCommand(), a.policyCommand(), a.importCommand())
+	add("declare", a.applyCommand(), a.validateCommand(), a.flagCommand(), a.policyCommand(), a.importCommand(), a.exportCommand())
 	add("observe", a.watchCommand(), a.auditCommand())
 	add("operate", a.clusterCommand(), a.tlsCommand(), a.contextCommand(), a.versionCommand())
 	root.SetCompletionCommandGroupID("operate")

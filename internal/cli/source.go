@@ -136,27 +136,38 @@ func definitionFiles(arg string) ([]string, error) {
 // that is wrong with any of them.
 func (a *app) readManifests(args []string, namespace string) ([]*manifest, error) {
 	r := manifestReader{namespace: namespace}
+	if _, err := a.readInto(&r, args); err != nil {
+		return nil, err
+	}
+	if len(r.problems) > 0 {
+		return nil, problemFailure(r.problems)
+	}
+	return r.manifests, nil
+}
+
+// readInto has a reader read every document of files and directories, and returns
+// how many files these are.
+func (a *app) readInto(r *manifestReader, args []string) (int, error) {
+	count := 0
 	for _, arg := range args {
 		files, err := definitionFiles(arg)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		for _, file := range files {
 			src, err := a.readFile(file)
 			if err != nil {
-				return nil, err
+				return 0, err
 			}
 			name := file
 			if file == "-" {
 				name = stdinName
 			}
 			r.parse(name, src)
+			count++
 		}
 	}
-	if len(r.problems) > 0 {
-		return nil, problemFailure(r.problems)
-	}
-	return r.manifests, nil
+	return count, nil
 }
 
 // writeFileAtomic writes a file so that a reader sees the old or the new content,

@@ -44,6 +44,8 @@
 //	side_effects    true: every method not declared NO_SIDE_EFFECTS
 //	except          methods that are not meant, though they match
 //
+// A pattern of a cache effect is about methods declared NO_SIDE_EFFECTS only.
+//
 // on the side "client" or "server"; a side left out is the client for fallback
 // and cache, the server for reject and shed. The actions and their keys:
 //

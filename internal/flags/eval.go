@@ -86,7 +86,7 @@ func (m *machine) leaf(n *node, who *subject) bool {
 	v, _ := who.attribute(n.attribute)
 	c := &n.args[1].value
 	if v.typ == StringType && c.typ == StringType {
-		switch n.op {
+		switch n.op { //nolint:exhaustive // others are below
 		case opEqual, opStrictEqual:
 			return v.str() == c.str()
 		case opStartsWith:
@@ -108,7 +108,7 @@ func (m *machine) leaf(n *node, who *subject) bool {
 // eval returns the value of a node. data is what "var" looks at: the whole data,
 // or what an operator on lists is at.
 func (m *machine) eval(n *node, who *subject, data Value) Value {
-	switch n.op {
+	switch n.op { //nolint:exhaustive // the others are in apply
 	case opConst:
 		return n.value
 	case opVarRoot:

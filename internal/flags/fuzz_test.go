@@ -89,7 +89,7 @@ func naiveCan(spec []byte, context map[string]any) (can bool) {
 		}
 	}()
 	work := 1 << 14
-	naiveEvaluateWithin(&work, oracleKey, spec, oracleNow, context)
+	naiveDecide(&work, naiveRead(spec), oracleKey, oracleNow, context)
 	return true
 }
 

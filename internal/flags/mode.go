@@ -87,8 +87,13 @@ type MethodEffect struct {
 }
 
 // Matches tells whether the effect is about a method, which is declared
-// NO_SIDE_EFFECTS or not. It does not look at the side.
+// NO_SIDE_EFFECTS or not. It does not look at the side. A Cache is about a method
+// with side effects only where that is named: no pattern may have a write answered
+// by an earlier one's reply.
 func (e *MethodEffect) Matches(method string, noSideEffects bool) bool {
+	if e.Action == Cache && !noSideEffects {
+		return slices.Contains(e.Methods, method) && !slices.ContainsFunc(e.Except, func(p string) bool { return matches(p, method) })
+	}
 	if !slices.ContainsFunc(e.Methods, func(pattern string) bool { return matches(pattern, method) }) &&
 		(!e.SideEffects || noSideEffects) {
 		return false

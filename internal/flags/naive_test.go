@@ -68,12 +68,20 @@ func (n naive) spend(value any) {
 
 // naiveEvaluate decides for a definition and a context.
 func naiveEvaluate(key string, spec []byte, now int64, context map[string]any) naiveDecision {
-	return naiveEvaluateWithin(nil, key, spec, now, context)
+	return naiveDecide(nil, naiveRead(spec), key, now, context)
 }
 
-func naiveEvaluateWithin(work *int, key string, spec []byte, now int64, context map[string]any) naiveDecision {
+// naiveRead reads a definition; nil when it is none.
+func naiveRead(spec []byte) map[string]any {
 	var flag map[string]any
 	if err := json.Unmarshal(spec, &flag); err != nil {
+		return nil
+	}
+	return flag
+}
+
+func naiveDecide(work *int, flag map[string]any, key string, now int64, context map[string]any) naiveDecision {
+	if flag == nil {
 		return naiveError(ParseError)
 	}
 	if flag["state"] == "DISABLED" {

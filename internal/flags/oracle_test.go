@@ -34,7 +34,7 @@ func valueFrom(value any, random *rand.Rand) Value {
 	case bool:
 		return Bool(x)
 	case float64:
-		if math.Abs(x) <= 1<<53 && x == math.Trunc(x) && random.IntN(2) == 0 {
+		if math.Abs(x) < 1<<53 && x == math.Trunc(x) && random.IntN(2) == 0 {
 			return Int(int64(x))
 		}
 		return Float(x)

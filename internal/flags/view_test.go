@@ -144,6 +144,9 @@ func TestLevelsAndPlans(t *testing.T) {
 	if p := v.Method(ClientSide, "/shop.Catalog/Get", true); p.Cache == nil || p.Cache.MaxAge.String() != "1m0s" || !slices.Equal(p.Cache.Vary, []string{"tenant"}) {
 		t.Errorf("cache: %+v", p)
 	}
+	if p := v.Method(ClientSide, "/shop.Catalog/Put", false); !p.Empty() {
+		t.Errorf("a pattern has a write answered from the cache: %+v", p)
+	}
 	if p := v.Operation("search"); p.Fallback == nil || p.Fallback.Chain != "nothing" || v.Operation("other") != (Plan{}) {
 		t.Errorf("fallback: %+v", p)
 	}

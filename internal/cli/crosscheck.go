@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-dev/holdfast/internal/document"
+)
+
+// crossHints is for how many missing names a similar one is looked for: each look
+// goes through all that the files declare.
+const crossHints = 50
+
+// crossChecker looks names that definitions use up among the definitions.
+type crossChecker struct {
+	reader   *manifestReader
+	declared map[place]*manifest
+	// names lists what is declared, by kind and namespace.
+	names map[place][]string
+	hints int
+}
+
+// crossCheck adds what is wrong between the definitions that a reader has read.
+func crossCheck(r *manifestReader) {
+	c := &crossChecker{reader: r, declared: map[place]*manifest{}, names: map[place][]string{}}
+	for _, m := range r.manifests {
+		c.declared[place{m.namespace, m.key}] = m
+		all := place{m.namespace, document.Key{Kind: m.key.Kind}}
+		c.names[all] = append(c.names[all], m.key.Name)
+	}
+	for _, m := range r.manifests {
+		switch m.key.Kind { //nolint:exhaustive // others name nothing
+		case document.Mode:
+			c.mode(m)
+		case document.Override:
+			c.override(m)
+		}
+	}
+}
+
+// mode checks the effects of a mode.
+func (c *crossChecker) mode(m *manifest) {
+	var spec struct {
+		Levels []struct {
+			Effects []struct {
+				Flag, Variant, Policy string
+			}
+		}
+	}
+	if json.Unmarshal(m.spec, &spec) != nil {
+		return // the validator has told
+	}
+	for i, level := range spec.Levels {
+		for j, effect := range level.Effects {
+			path := document.Path("levels").Index(i).Key("effects").Index(j)
+			switch {
+			case effect.Flag != "":
+				c.variant(m, path, effect.Flag, effect.Variant)
+			case effect.Policy != "":
+				c.find(m, path.Key("policy"), document.Key{Kind: document.Policy, Name: effect.Policy})
+			}
+		}
+	}
+}
+
+// override checks the target of an override. A breaker belongs to a dependency,
+// which nobody declares.
+func (c *crossChecker) override(m *manifest) {
+	var spec overrideSpec
+	if json.Unmarshal(m.spec, &spec) != nil {
+		return
+	}
+	switch {
+	case spec.Flag != "":
+		c.variant(m, "", spec.Flag, spec.Variant)
+	case spec.Mode != "":
+		if mode := c.find(m, "mode", document.Key{Kind: document.Mode, Name: spec.Mode}); mode != nil {
+			var levels modeSpec
+			if json.Unmarshal(mode.spec, &levels) == nil {
+				c.among(m, "level", mode, "level", spec.Level, levels.names())
+			}
+		}
+	}
+}
+
+// variant checks the name of a flag and of one of its variants.
+func (c *crossChecker) variant(m *manifest, path document.Path, flag, variant string) {
+	if def := c.find(m, path.Key("flag"), document.Key{Kind: document.Flag, Name: flag}); def != nil {
+		c.among(m, path.Key("variant"), def, "variant", variant, variantsOf(def.spec))
+	}
+}
+
+// find returns a definition, or nil after a warning that there is none. One that
+// is there but faulty is told of already.
+func (c *crossChecker) find(m *manifest, path document.Path, key document.Key) *manifest {
+	at := place{m.namespace, key}
+	if def := c.declared[at]; def != nil || c.reader.named[at] {
+		return def
+	}
+	text := fmt.Sprintf("the files do not declare %s", key)
+	if c.hints++; c.hints <= crossHints {
+		if hint := didYouMean(key.Name, c.names[place{m.namespace, document.Key{Kind: key.Kind}}]); hint != "" {
+			text += "; " + hint
+		}
+	}
+	c.add(m, path, text, true)
+	return nil
+}
+
+// among checks that a definition has what is named.
+func (c *crossChecker) among(m *manifest, path document.Path, def *manifest, what, name string, of []string) {
+	if slices.Contains(of, name) {
+		return
+	}
+	text := fmt.Sprintf("%s has no %s %q; it has %s", def, what, name, strings.Join(of, ", "))
+	if hint := didYouMean(name, of); hint != "" {
+		text += "; " + hint
+	}
+	c.add(m, path, text, false)
+}
+
+func (c *crossChecker) add(m *manifest, path document.Path, text string, warning bool) {
+	c.reader.problems = append(c.reader.problems, problem{
+		file: m.file, line: m.specNode.locate(string(path)).line, key: m.String(), path: string(path), text: text, warning: warning,
+	})
+}
