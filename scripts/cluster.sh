@@ -5,7 +5,7 @@
 #   scripts/cluster.sh --fresh    remove that data first
 #   scripts/cluster.sh --temp     data in a temporary directory, removed at the end
 #
-# Each server takes four ports from its base on: API, HTTP, Raft, gossip. The
+# Each server takes five ports from its base on: API, HTTP, Raft, gossip, flags. The
 # bases are 7400, 7410 and 7420; HOLDFAST_PORT_BASE moves the first of them and
 # CLUSTER_DATA the data. Further arguments, after --, go to every server:
 #
@@ -83,7 +83,7 @@ ready() {
 }
 
 for base in "${bases[@]}"; do
-	for port in "$base" $((base + 1)) $((base + 2)) $((base + 3)); do
+	for port in "$base" $((base + 1)) $((base + 2)) $((base + 3)) $((base + 4)); do
 		if in_use "$port"; then fail "port $port is in use; is another cluster running?"; fi
 	done
 done
@@ -127,7 +127,7 @@ done
 echo
 echo "Three servers are ready:"
 for i in "${!bases[@]}"; do
-	echo "  server $i  API 127.0.0.1:${bases[$i]}  HTTP 127.0.0.1:$((bases[i] + 1))  pid ${pids[$i]}  log $data/server-$i.log"
+	echo "  server $i  API 127.0.0.1:${bases[$i]}  HTTP 127.0.0.1:$((bases[i] + 1))  flags 127.0.0.1:$((bases[i] + 4))  pid ${pids[$i]}  log $data/server-$i.log"
 done
 cat <<TEXT
 

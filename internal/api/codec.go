@@ -13,8 +13,12 @@ type frame struct {
 	head, body []byte
 }
 
-// codec passes frames through without copying them and leaves every other
-// message to the codec of protobuf.
+// encoded is a message of another package's service that is encoded already.
+// Many streams may share its bytes, which nobody may change.
+type encoded interface{ EncodedMessage() []byte }
+
+// codec passes frames and encoded messages through without copying them and
+// leaves every other message to the codec of protobuf.
 type codec struct {
 	encoding.CodecV2
 }
@@ -25,10 +29,13 @@ func newCodec() codec { return codec{encoding.GetCodecV2(proto.Name)} }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	f, ok := v.(*frame)
-	if !ok {
+	// SliceBuffer never returns its bytes to a pool, so sharing them is safe.
+	switch m := v.(type) {
+	case *frame:
+		return mem.BufferSlice{mem.SliceBuffer(m.head), mem.SliceBuffer(m.body)}, nil
+	case encoded:
+		return mem.BufferSlice{mem.SliceBuffer(m.EncodedMessage())}, nil
+	default:
 		return c.CodecV2.Marshal(v)
 	}
-	// SliceBuffer never returns its bytes to a pool, so sharing them is safe.
-	return mem.BufferSlice{mem.SliceBuffer(f.head), mem.SliceBuffer(f.body)}, nil
 }

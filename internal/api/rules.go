@@ -6,6 +6,9 @@ import (
 	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 
 	"github.com/holdfast-dev/holdfast/internal/pki"
+	evaluationv1 "github.com/holdfast-dev/holdfast/proto/flagd/evaluation/v1"
+	evaluationv2 "github.com/holdfast-dev/holdfast/proto/flagd/evaluation/v2"
+	syncv1 "github.com/holdfast-dev/holdfast/proto/flagd/sync/v1"
 	peerv1 "github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
@@ -89,6 +92,27 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a table, never changed
 	peerv1.PeerService_AwaitRevision_FullMethodName:    {access: servers},
 	peerv1.PeerService_ChangeMembership_FullMethodName: {access: servers, always: true},
 	peerv1.PeerService_PromiseBootstrap_FullMethodName: {access: servers, always: true},
+
+	// Package facade registers these. Its streams end with the others, and it
+	// bounds them itself.
+	syncv1.FlagSyncService_SyncFlags_FullMethodName:     {access: everybody, endless: true},
+	syncv1.FlagSyncService_FetchAllFlags_FullMethodName: {access: everybody},
+	syncv1.FlagSyncService_GetMetadata_FullMethodName:   {access: everybody},
+
+	evaluationv1.Service_ResolveAll_FullMethodName:     {access: everybody},
+	evaluationv1.Service_ResolveBoolean_FullMethodName: {access: everybody},
+	evaluationv1.Service_ResolveString_FullMethodName:  {access: everybody},
+	evaluationv1.Service_ResolveFloat_FullMethodName:   {access: everybody},
+	evaluationv1.Service_ResolveInt_FullMethodName:     {access: everybody},
+	evaluationv1.Service_ResolveObject_FullMethodName:  {access: everybody},
+	evaluationv1.Service_EventStream_FullMethodName:    {access: everybody, endless: true},
+
+	evaluationv2.Service_ResolveBoolean_FullMethodName: {access: everybody},
+	evaluationv2.Service_ResolveString_FullMethodName:  {access: everybody},
+	evaluationv2.Service_ResolveFloat_FullMethodName:   {access: everybody},
+	evaluationv2.Service_ResolveInt_FullMethodName:     {access: everybody},
+	evaluationv2.Service_ResolveObject_FullMethodName:  {access: everybody},
+	evaluationv2.Service_EventStream_FullMethodName:    {access: everybody, endless: true},
 
 	grpc_health_v1.Health_Check_FullMethodName: {access: everybody, always: true},
 	grpc_health_v1.Health_List_FullMethodName:  {access: everybody, always: true},

@@ -17,6 +17,9 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/holdfast-dev/holdfast/internal/pki"
+	evaluationv1 "github.com/holdfast-dev/holdfast/proto/flagd/evaluation/v1"
+	evaluationv2 "github.com/holdfast-dev/holdfast/proto/flagd/evaluation/v2"
+	syncv1 "github.com/holdfast-dev/holdfast/proto/flagd/sync/v1"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
@@ -43,6 +46,22 @@ func allowed() map[string]string {
 		"/holdfast.peer.v1.PeerService/AwaitRevision":                    "sp",
 		"/holdfast.peer.v1.PeerService/ChangeMembership":                 "sp",
 		"/holdfast.peer.v1.PeerService/PromiseBootstrap":                 "sp",
+		"/flagd.sync.v1.FlagSyncService/SyncFlags":                       "iosp",
+		"/flagd.sync.v1.FlagSyncService/FetchAllFlags":                   "iosp",
+		"/flagd.sync.v1.FlagSyncService/GetMetadata":                     "iosp",
+		"/flagd.evaluation.v1.Service/ResolveAll":                        "iosp",
+		"/flagd.evaluation.v1.Service/ResolveBoolean":                    "iosp",
+		"/flagd.evaluation.v1.Service/ResolveString":                     "iosp",
+		"/flagd.evaluation.v1.Service/ResolveFloat":                      "iosp",
+		"/flagd.evaluation.v1.Service/ResolveInt":                        "iosp",
+		"/flagd.evaluation.v1.Service/ResolveObject":                     "iosp",
+		"/flagd.evaluation.v1.Service/EventStream":                       "iosp",
+		"/flagd.evaluation.v2.Service/ResolveBoolean":                    "iosp",
+		"/flagd.evaluation.v2.Service/ResolveString":                     "iosp",
+		"/flagd.evaluation.v2.Service/ResolveFloat":                      "iosp",
+		"/flagd.evaluation.v2.Service/ResolveInt":                        "iosp",
+		"/flagd.evaluation.v2.Service/ResolveObject":                     "iosp",
+		"/flagd.evaluation.v2.Service/EventStream":                       "iosp",
 		"/grpc.health.v1.Health/Check":                                   "iosp",
 		"/grpc.health.v1.Health/List":                                    "iosp",
 		"/grpc.health.v1.Health/Watch":                                   "iosp",
@@ -65,7 +84,12 @@ func methods(s *grpc.Server) []string {
 
 func TestEveryMethodHasARule(t *testing.T) {
 	n := single(t)
-	served := methods(n.GRPC())
+	// Package facade adds its services to the server before it serves.
+	flagd := grpc.NewServer()
+	syncv1.RegisterFlagSyncServiceServer(flagd, syncv1.UnimplementedFlagSyncServiceServer{})
+	evaluationv1.RegisterServiceServer(flagd, evaluationv1.UnimplementedServiceServer{})
+	evaluationv2.RegisterServiceServer(flagd, evaluationv2.UnimplementedServiceServer{})
+	served := slices.Sorted(slices.Values(append(methods(n.GRPC()), methods(flagd)...)))
 	if want := slices.Sorted(maps.Keys(allowed())); !slices.Equal(served, want) {
 		t.Errorf("served are %q, the test knows %q", served, want)
 	}

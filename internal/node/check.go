@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/facade"
 )
 
 // maxFounders bounds the number of servers: more voters make writes slower and
@@ -20,8 +22,8 @@ func (c *Config) check() []string {
 	var problems []string
 	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 
-	if c.PortBase < 0 || c.PortBase > 65535-portGossip {
-		add("port-base %d: must be 0, or leave room for four ports below 65536", c.PortBase)
+	if c.PortBase < 0 || c.PortBase > 65535-portFlags {
+		add("port-base %d: must be 0, or leave room for five ports below 65536", c.PortBase)
 	}
 	for _, a := range c.addresses() {
 		if err := checkAddr(a.value); err != nil {
@@ -48,6 +50,11 @@ func (c *Config) check() []string {
 	if strings.ContainsAny(c.NodeID, "/=, \t\n") || len(c.NodeID) > maxIDBytes {
 		add("node-id %q: must be a word of at most %d bytes without slash, comma or equals sign", c.NodeID, maxIDBytes)
 	}
+	for _, origin := range c.FlagsCORSOrigins {
+		if err := facade.CheckOrigin(origin); err != nil {
+			add("flags-cors-origins %q: %v", origin, err)
+		}
+	}
 	if c.SnapshotThreshold < 16 {
 		add("snapshot-threshold %d: must be at least 16", c.SnapshotThreshold)
 	}
@@ -65,9 +72,13 @@ func (c *Config) check() []string {
 type namedAddr struct{ key, value string }
 
 func (c *Config) addresses() []namedAddr {
-	return []namedAddr{
+	addrs := []namedAddr{
 		{"api-addr", c.APIAddr}, {"http-addr", c.HTTPAddr}, {"raft-addr", c.RaftAddr}, {"gossip-addr", c.GossipAddr},
 	}
+	if c.FlagsAddr != flagsOff {
+		addrs = append(addrs, namedAddr{"flags-addr", c.FlagsAddr})
+	}
+	return addrs
 }
 
 // checkSecurity refuses what would expose the cluster by accident.
@@ -92,14 +103,14 @@ func (c *Config) checkSecurity() []string {
 		if c.Dev && !loopback(host) {
 			add("%s %q: --dev serves loopback only", a.key, a.value)
 		}
-		if unspecified(host) && c.Advertise == "" {
+		if unspecified(host) && c.Advertise == "" && a.key != "flags-addr" {
 			add("%s %q: others cannot dial that; add advertise with this host's address", a.key, a.value)
 		}
 		if c.Insecure || loopback(host) {
 			continue
 		}
 		switch a.key {
-		case "api-addr", "raft-addr":
+		case "api-addr", "raft-addr", "flags-addr":
 			if !c.tls() {
 				add("%s %q would be plaintext beyond loopback: make certificates with `holdfast tls ca create` and "+
 					"`holdfast tls cert create`, then set tls-ca, tls-cert and tls-key (or allow it with --insecure)", a.key, a.value)

@@ -15,7 +15,11 @@ const (
 	portHTTP
 	portRaft
 	portGossip
+	portFlags
 )
+
+// flagsOff is the address of flags where they are not served over HTTP.
+const flagsOff = "off"
 
 // defaultGossipPort is the port of a seed that names none.
 const defaultGossipPort = 7403
@@ -34,6 +38,7 @@ type Config struct {
 	HTTPAddr   string
 	RaftAddr   string
 	GossipAddr string
+	FlagsAddr  string
 	SourceIP   string
 
 	NodeID string
@@ -45,6 +50,9 @@ type Config struct {
 	TLSKey        string
 	GossipKeyFile string
 	Insecure      bool
+
+	FlagsTokenFile   string
+	FlagsCORSOrigins []string
 
 	Timing            string
 	Nudge             bool
@@ -71,11 +79,13 @@ func (c *Config) flags() *pflag.FlagSet {
 
 	f.StringVar(&c.Bind, "bind", "127.0.0.1", "`address` to listen on")
 	f.StringVar(&c.Advertise, "advertise", "", "`host` that others reach this server at (default: bind)")
-	f.IntVar(&c.PortBase, "port-base", 7400, "first of four `ports`: API, HTTP, Raft, gossip; 0 picks free ones")
+	f.IntVar(&c.PortBase, "port-base", 7400, "first of five `ports`: API, HTTP, Raft, gossip, flags; 0 picks free ones")
 	f.StringVar(&c.APIAddr, "api-addr", "", "`host:port` of the gRPC API (default: bind and port-base)")
 	f.StringVar(&c.HTTPAddr, "http-addr", "", "`host:port` of health and metrics (default: bind and port-base + 1)")
 	f.StringVar(&c.RaftAddr, "raft-addr", "", "`host:port` of Raft (default: bind and port-base + 2)")
 	f.StringVar(&c.GossipAddr, "gossip-addr", "", "`host:port` of gossip between servers (default: bind and port-base + 3)")
+	f.StringVar(&c.FlagsAddr, "flags-addr", "", "`host:port` of OFREP and flagd's protocols for clients without certificates, or off "+
+		"(default: port-base + 4, of bind if that is loopback, there is a flags-token-file, or insecure; else of loopback)")
 	f.StringVar(&c.SourceIP, "source-ip", "", "`IP` that outgoing connections leave from")
 
 	f.StringVar(&c.NodeID, "node-id", "", "`id` at the first start; never give one to an empty disk twice (default: drawn)")
@@ -87,6 +97,9 @@ func (c *Config) flags() *pflag.FlagSet {
 	f.StringVar(&c.TLSKey, "tls-key", "", "`file` with the key of tls-cert")
 	f.StringVar(&c.GossipKeyFile, "gossip-key-file", "", "`file` with base64 AES keys, one a line; the first encrypts, all decrypt")
 	f.BoolVar(&c.Insecure, "insecure", false, "allow plaintext beyond loopback")
+
+	f.StringVar(&c.FlagsTokenFile, "flags-token-file", "", "`file` with tokens, one a line, of which flags-addr wants one from every client (default: it wants none)")
+	f.StringSliceVar(&c.FlagsCORSOrigins, "flags-cors-origins", nil, "`origins` (https://shop.example.com, comma-separated, or *) whose pages may ask flags-addr")
 
 	f.Var(newChoice(&c.Timing, "default", "slow"), "timing", "`profile` of timeouts: default, or slow for slow disks and links")
 	f.BoolVar(&c.Nudge, "nudge", true, "tell followers of a commit at once")
@@ -115,6 +128,7 @@ func (c *Config) derive() []string {
 		{"http-addr", &c.HTTPAddr, portHTTP},
 		{"raft-addr", &c.RaftAddr, portRaft},
 		{"gossip-addr", &c.GossipAddr, portGossip},
+		{"flags-addr", &c.FlagsAddr, portFlags},
 	} {
 		if *a.value != "" {
 			continue
@@ -123,13 +137,29 @@ func (c *Config) derive() []string {
 		if c.PortBase != 0 {
 			port = c.PortBase + a.offset
 		}
-		*a.value = net.JoinHostPort(c.Bind, strconv.Itoa(port))
+		host := c.Bind
+		if a.offset == portFlags {
+			host = c.flagsHost()
+		}
+		*a.value = net.JoinHostPort(host, strconv.Itoa(port))
 		derived = append(derived, a.key)
 	}
 	for i, seed := range c.Join {
 		c.Join[i] = withPort(seed, defaultGossipPort)
 	}
+	if len(c.FlagsCORSOrigins) == 0 {
+		c.FlagsCORSOrigins = nil // as if it had not been set
+	}
 	return derived
+}
+
+// flagsHost is where flags are served unless told otherwise: beyond this host only
+// to clients with a token, or where everything is open anyway.
+func (c *Config) flagsHost() string {
+	if c.FlagsTokenFile != "" || c.Insecure || loopback(c.Bind) {
+		return c.Bind
+	}
+	return "127.0.0.1"
 }
 
 // withPort adds a port where there is none.
@@ -156,5 +186,6 @@ func (c *Config) alone() bool { return c.founders() == 1 && len(c.Join) == 0 }
 func (c *Config) clone() Config {
 	copied := *c
 	copied.Join = slices.Clone(c.Join)
+	copied.FlagsCORSOrigins = slices.Clone(c.FlagsCORSOrigins)
 	return copied
 }

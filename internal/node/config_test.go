@@ -83,7 +83,8 @@ func TestEverySettingWorksInEverySource(t *testing.T) {
 		"expect": "3", "port-base": "9000", "snapshot-threshold": "100", "dev": "true", "insecure": "true", "nudge": "false",
 		"timing": "slow", "log-level": "debug", "log-format": "json", "join": "a:1,b:2", "data-dir": "d", "node-id": "n",
 		"source-ip": "127.0.0.1", "bind": "127.0.0.1", "advertise": "h", "gossip-key-file": "k",
-		"api-addr": "127.0.0.1:1", "http-addr": "127.0.0.1:2", "raft-addr": "127.0.0.1:3", "gossip-addr": "127.0.0.1:4",
+		"api-addr": "127.0.0.1:1", "http-addr": "127.0.0.1:2", "raft-addr": "127.0.0.1:3", "gossip-addr": "127.0.0.1:4", "flags-addr": "127.0.0.1:5",
+		"flags-token-file": "f", "flags-cors-origins": "http://a,https://b:8443",
 		"tls-ca": "a", "tls-cert": "b", "tls-key": "c",
 		"dead-server-timeout": "1h", "drain-delay": "1s", "drain-jitter": "3s", "shutdown-timeout": "9s",
 	}

@@ -54,16 +54,16 @@ type site struct {
 // newSites makes n sites that know each other's addresses.
 func newSites(t *testing.T, n, expect int) []*site {
 	t.Helper()
-	ports := freePorts(t, 4*n)
+	ports := freePorts(t, 5*n)
 	var seeds []string
 	for i := range n {
-		seeds = append(seeds, fmt.Sprintf("127.0.0.1:%d", ports[4*i+3]))
+		seeds = append(seeds, fmt.Sprintf("127.0.0.1:%d", ports[5*i+3]))
 	}
 	sites := make([]*site, n)
 	for i := range sites {
 		s := &site{dir: filepath.Join(t.TempDir(), "data")}
-		for j, key := range []string{"api-addr", "http-addr", "raft-addr", "gossip-addr"} {
-			s.args = append(s.args, fmt.Sprintf("--%s=127.0.0.1:%d", key, ports[4*i+j]))
+		for j, key := range []string{"api-addr", "http-addr", "raft-addr", "gossip-addr", "flags-addr"} {
+			s.args = append(s.args, fmt.Sprintf("--%s=127.0.0.1:%d", key, ports[5*i+j]))
 		}
 		s.args = append(s.args, "--data-dir="+s.dir, "--drain-jitter=0s", fmt.Sprintf("--expect=%d", expect), "--join="+strings.Join(seeds, ","))
 		sites[i] = s

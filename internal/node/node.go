@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/api"
 	"github.com/holdfast-dev/holdfast/internal/consensus"
+	"github.com/holdfast-dev/holdfast/internal/facade"
 	"github.com/holdfast-dev/holdfast/internal/flags"
 	"github.com/holdfast-dev/holdfast/internal/gossip"
 	"github.com/holdfast-dev/holdfast/internal/state"
@@ -57,13 +59,16 @@ type Node struct {
 	recovery    *recovery
 	tls         tlsConfigs
 	dialOptions []grpc.DialOption
+	flagTokens  []string
 	hashes      *hashes
 	raft        *consensus.Node
 	apiAddr     string // what others dial
 	httpAddr    string
+	flagsAddr   string // empty where flags are not served over HTTP
 	listeners   listeners
 	pool        *gossip.Pool
 	api         *api.Server
+	facade      *facade.Server
 	registry    *prometheus.Registry
 
 	started    chan struct{} // closed when Start is done
@@ -108,7 +113,7 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	close(n.started)
 	n.log.Info("server started", "id", n.id, "data_dir", n.dir.path,
-		"api", n.apiAddr, "http", n.httpAddr, "raft", n.raft.Addr(), "gossip", n.pool.Addr())
+		"api", n.apiAddr, "http", n.httpAddr, "flags", n.flagsAddr, "raft", n.raft.Addr(), "gossip", n.pool.Addr())
 	return nil
 }
 
@@ -149,6 +154,11 @@ func (n *Node) openSecurity(context.Context) (err error) {
 		return err
 	}
 	n.dialOptions = dialOptions(&n.config, n.tls.client)
+	if n.config.FlagsTokenFile != "" {
+		if n.flagTokens, err = facade.ReadTokens(n.config.FlagsTokenFile); err != nil {
+			return fmt.Errorf("open flags-token-file: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -216,7 +226,10 @@ func (n *Node) fail(err error) {
 
 // listeners are bound before the pool tells others of them, and are served once
 // everything is there that an answer may need.
-type listeners struct{ api, http net.Listener }
+type listeners struct {
+	api, http net.Listener
+	flags     net.Listener // nil where flags are not served over HTTP
+}
 
 func (n *Node) openListeners(ctx context.Context) (err error) {
 	var lc net.ListenConfig
@@ -230,6 +243,14 @@ func (n *Node) openListeners(ctx context.Context) (err error) {
 	n.stops.push("http listener", closing(n.listeners.http))
 	n.apiAddr = n.advertised(n.listeners.api.Addr().String())
 	n.httpAddr = n.listeners.http.Addr().String()
+	if n.config.FlagsAddr == flagsOff {
+		return nil
+	}
+	if n.listeners.flags, err = lc.Listen(ctx, "tcp", n.config.FlagsAddr); err != nil {
+		return fmt.Errorf("listen for flags: %w", hinted(err))
+	}
+	n.stops.push("flags listener", closing(n.listeners.flags))
+	n.flagsAddr = n.listeners.flags.Addr().String()
 	return nil
 }
 
@@ -283,18 +304,38 @@ func (n *Node) openServers(context.Context) error {
 		TLS: n.tls.api, DialOptions: n.dialOptions, Logger: n.log,
 		Registerer: n.registry, DrainJitter: n.config.DrainJitter, TempDir: n.dir.path,
 	})
+	n.openFlags()
 	web := &http.Server{
 		Handler: n.handler(loopbackListener(n.listeners.http)), ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelDebug),
 	}
-	// The API is pushed later and so stops first: health stays visible.
+	// The API is pushed last and so stops first: health stays visible, and the
+	// streams of flags on its port have ended when those of the other port do.
 	n.serve("http", func() error { return web.Serve(n.listeners.http) }, web.Shutdown)
+	closeFlags := func(context.Context) error { n.facade.Close(); return nil }
+	if n.listeners.flags != nil {
+		n.serve("flags", func() error { return n.facade.Serve(n.listeners.flags) }, closeFlags)
+	} else {
+		n.stops.push("flags", closeFlags)
+	}
 	n.serve("api", func() error { return n.api.Serve(n.listeners.api) }, func(context.Context) error { n.api.Close(); return nil })
 	n.loop("synchronizer", n.synchronize)
 	if !n.raft.HasState() {
 		n.loop("founding", n.foundLoop)
 	}
 	return nil
+}
+
+// openFlags makes the façades and adds them to the API.
+func (n *Node) openFlags() {
+	n.facade = facade.New(facade.Config{
+		Replica: n, Hub: n.hub, TLS: n.tls.flags, Tokens: n.flagTokens, Origins: n.config.FlagsCORSOrigins,
+		Logger: n.log, Registerer: n.registry, DrainJitter: n.config.DrainJitter,
+	})
+	n.facade.Register(n.api.GRPC())
+	if n.listeners.flags != nil && len(n.flagTokens) == 0 && !loopbackListener(n.listeners.flags) {
+		n.log.Warn("everybody who reaches flags-addr can read all flags; flags-token-file has it ask for a token", "flags_addr", n.flagsAddr)
+	}
 }
 
 // serve runs a server until its stop; one that fails before is fatal.
@@ -360,7 +401,11 @@ func (n *Node) Drain(ctx context.Context) error {
 			n.log.Warn("leadership not handed over; the others will elect", "error", err)
 		}
 	}
+	// Together, as each spreads its streams over the jitter.
+	var flags sync.WaitGroup
+	flags.Go(func() { n.facade.Drain(ctx) })
 	n.api.Drain(ctx)
+	flags.Wait()
 	err := n.Stop(ctx)
 	n.log.Info("stopped")
 	return err
@@ -396,6 +441,10 @@ func (n *Node) APIAddr() string { return n.apiAddr }
 
 // HTTPAddr returns where health and metrics are; empty before Start.
 func (n *Node) HTTPAddr() string { return n.httpAddr }
+
+// FlagsAddr returns where flags are served over HTTP; empty before Start, and
+// where they are not.
+func (n *Node) FlagsAddr() string { return n.flagsAddr }
 
 // RaftAddr returns where others reach Raft. It may not be called before Start.
 func (n *Node) RaftAddr() string { return n.raft.Addr() }

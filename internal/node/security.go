@@ -22,10 +22,11 @@ import (
 // maxGossipKeys bounds the keys of a rotation.
 const maxGossipKeys = 8
 
-// tlsConfigs are the three ways in and the one way out; all nil in plaintext.
+// tlsConfigs are the four ways in and the one way out; all nil in plaintext.
 type tlsConfigs struct {
 	api    *tls.Config // for everybody with a certificate of the authority
 	raft   *tls.Config // for servers only
+	flags  *tls.Config // for everybody
 	client *tls.Config // to other servers
 }
 
@@ -38,6 +39,7 @@ func loadTLS(c *Config) (tlsConfigs, error) {
 	if t.api, err = pki.ServerConfig(c.TLSCA, c.TLSCert, c.TLSKey, pki.RoleServer, pki.RoleOperator, pki.RoleInstance); err != nil {
 		return t, fmt.Errorf("read certificates (tls-ca, tls-cert, tls-key, or the variables HOLDFAST_TLS_CA, _CERT, _KEY): %w", err)
 	}
+	t.flags = withoutClientCerts(t.api)
 	if t.raft, err = pki.ServerConfig(c.TLSCA, c.TLSCert, c.TLSKey, pki.RoleServer); err != nil {
 		return t, fmt.Errorf("read certificates (tls-ca, tls-cert, tls-key, or the variables HOLDFAST_TLS_CA, _CERT, _KEY): %w", err)
 	}
@@ -45,6 +47,14 @@ func loadTLS(c *Config) (tlsConfigs, error) {
 		return t, fmt.Errorf("read certificates (tls-ca, tls-cert, tls-key, or the variables HOLDFAST_TLS_CA, _CERT, _KEY): %w", err)
 	}
 	return t, nil
+}
+
+// withoutClientCerts has the same certificate and asks for none, because browsers
+// would ask their user for one.
+func withoutClientCerts(c *tls.Config) *tls.Config {
+	open := c.Clone()
+	open.ClientAuth, open.VerifyConnection = tls.NoClientCert, nil
+	return open
 }
 
 // dialOptions are for gRPC connections to other servers.

@@ -8,11 +8,11 @@ import (
 	"strconv"
 )
 
-// A server takes the ports base..base+3. The harness holds base+leaseOffset
+// A server takes the ports base..base+4. The harness holds base+leaseOffset
 // itself for as long as the cluster lives, so that another test process, also
 // one started while a server of ours is down, picks a different base.
 const (
-	portsPerServer = 4
+	portsPerServer = 5
 	leaseOffset    = 9
 	portStride     = 10
 	// Below 32768, where Linux begins to hand out ports to outgoing
@@ -23,7 +23,7 @@ const (
 
 var errNoPorts = errors.New("no free block of ports between 12000 and 32000")
 
-// PortLease reserves the ports Base to Base+3 of loopback until it is released.
+// PortLease reserves the ports Base to Base+4 of loopback until it is released.
 type PortLease struct {
 	Base  int
 	guard net.Listener

@@ -3,6 +3,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -121,13 +122,14 @@ func banner(w io.Writer, server *node.Node) {
     API      %s
     Health   http://%s/readyz?verbose
     Metrics  http://%s/metrics
+    Flags    %s (OFREP and flagd's protocols)
 
   Try in another terminal:
 
     export HOLDFAST_ADDR=%s
     go run ./cmd/holdfast cluster status
 
-`, version.Version, server.APIAddr(), server.HTTPAddr(), server.HTTPAddr(), server.APIAddr())
+`, version.Version, server.APIAddr(), server.HTTPAddr(), server.HTTPAddr(), cmp.Or(server.FlagsAddr(), "off"), server.APIAddr())
 }
 
 func config(args, environ []string, stdout io.Writer) error {
