@@ -10,9 +10,12 @@ LINT      := $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 # The race detector needs a C compiler; where there is none the tests run without it.
 RACE      := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 FUZZTIME  ?= 20s
+# Of make conformance: a seed draws the same cases again.
+SEED      ?= $(shell date +%Y%m%d)
+CASES     ?= 100000
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
-.PHONY: help build test race lint fmt fmt-check vet generate check-generated baseline fuzz bench jepsen dev cluster cover ci clean
+.PHONY: help build test race lint fmt fmt-check vet generate check-generated baseline fuzz bench jepsen conformance dev cluster cover ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +73,17 @@ bench: ## Benchmarks of the packages, then the cluster beside etcd (about 15 min
 
 jepsen: ## The long profile of the real-process tests (about 10 min)
 	$(GO) test $(RACE) -count=1 -timeout 40m ./test/cluster -long -v
+
+conformance: ## Compare CASES fresh flags, drawn from SEED, with flagd's evaluator, and serve other clients (Node 20, npm; about 5 min)
+	@command -v node >/dev/null && command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { \
+	  echo "make conformance needs Node 20 or newer, and npm; found node $$(node --version 2>/dev/null || echo "missing"), npm $$(npm --version 2>/dev/null || echo "missing")" >&2; exit 1; }
+	cd test/conformance/oracle && npm ci --ignore-scripts --no-audit --no-fund
+	cd test/conformance/clients && npm ci --ignore-scripts --no-audit --no-fund
+	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	echo "$(CASES) cases of SEED=$(SEED)"; \
+	node test/conformance/oracle/generate.mjs --seed $(SEED) --cases $(CASES) --out "$$dir/vectors.jsonl"; \
+	HOLDFAST_VECTORS="$$dir/vectors.jsonl" $(GO) test -count=1 -v -run '^TestVectors$$' ./internal/flags
+	cd test/conformance && $(GO) test -count=1 -timeout 20m ./...
 
 dev: ## Serve a throw-away single node
 	$(GO) run ./cmd/controlplane --dev

@@ -88,7 +88,7 @@ func (m *machine) equal(a, b Value) bool {
 		return a.str() == b.str()
 	case a.typ == NullType || b.typ == NullType:
 		return a.typ == b.typ
-	case a.typ == IntType && b.typ == IntType:
+	case a.typ == b.typ && (a.typ == IntType || a.typ == BoolType):
 		return a.num == b.num
 	default:
 		return m.number(a) == m.number(b)

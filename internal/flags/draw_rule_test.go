@@ -117,6 +117,9 @@ func (d drawer) operands(operator, kind string, depth int) any {
 	case "and", "or":
 		return d.some(d.one("bool", "any"), 0, 4, depth)
 	case "if":
+		if d.chance(4) {
+			return d.chain()
+		}
 		list := []any{}
 		for range d.count(0, 3) {
 			list = append(list, d.rule("bool", depth), d.rule(kind, depth))
@@ -155,6 +158,40 @@ func (d drawer) operands(operator, kind string, depth int) any {
 	}
 }
 
+// chain draws the branches of an "if" that all compare one attribute, or two,
+// with constants.
+func (d drawer) chain() []any {
+	kind := d.one("text", "number", "any")
+	constant := func() any {
+		switch kind {
+		case "text":
+			return d.text()
+		case "number":
+			return d.number()
+		default:
+			return d.scalar()
+		}
+	}
+	attributes := []any{map[string]any{"var": d.path(kind)}, map[string]any{"var": d.path(kind)}}
+	list := []any{}
+	for i := range d.count(1, 8) {
+		attribute := attributes[d.count(0, 5)/5]
+		operator := d.one("==", "===", "!=", "!==", "in", "<", ">=", "starts_with", "ends_with", "==", "in")
+		operands := []any{attribute, constant()}
+		switch {
+		case operator == "in" && !d.chance(4):
+			operands[1] = []any{constant(), constant(), constant()}
+		case d.chance(4):
+			operands[0], operands[1] = operands[1], operands[0]
+		}
+		list = append(list, map[string]any{operator: operands}, "branch "+string(rune('0'+i)))
+	}
+	if d.chance(2) {
+		list = append(list, "else")
+	}
+	return list
+}
+
 func (d drawer) iteration(operator, kind string, depth int) any {
 	list := []any{d.rule("list", depth)}
 	switch operator {
@@ -183,6 +220,9 @@ func (d drawer) fractional(kind string, depth int) any {
 		list = append(list, map[string]any{"cat": []any{map[string]any{"var": "$flagd.flagKey"}, d.rule("text", depth)}})
 	case 1:
 		list = append(list, d.rule(d.one("text", "any"), depth))
+		if d.chance(4) {
+			list[0] = map[string]any{"cat": d.rule("list", depth)}
+		}
 	}
 	for range d.count(1, 4) {
 		switch {

@@ -126,17 +126,27 @@ func FuzzFractional(f *testing.F) {
 			t.Skip("no JSON")
 		}
 		context := map[string]any{TargetingKey: targetingKey, "seed": seed, "weight": float64(weight1), "number": number}
+		context["object"] = map[string]any{seed: number, targetingKey: []any{weight1, nil, true}, "": map[string]any{}}
 		v := func(name string) any { return map[string]any{"var": name} }
+		// So many buckets that a wrong hash hits another one.
+		many, variants := []any{}, map[string]any{"a": 1, "b": 2, "c": 3}
+		for i := range 64 {
+			name := fmt.Sprint(i)
+			many, variants[name] = append(many, []any{name}), i
+		}
 		for _, operands := range [][]any{
 			{[]any{"a", weight1}, []any{"b", weight2}},
 			{v("seed"), []any{"a", v("weight")}, []any{"b", weight2}, []any{"c"}},
 			{seed, []any{"a", weight1}, []any{"b", weight2}},
-			{v("number"), []any{"a"}, []any{"b"}, []any{"c"}, []any{"d"}},
-			{v(""), []any{"a"}, []any{"b"}, []any{"c"}, []any{"d"}},
+			many,
+			append([]any{v("number")}, many...),
+			append([]any{v("seed")}, many...),
+			append([]any{map[string]any{"cat": []any{v("seed"), "-", v(TargetingKey)}}}, many...),
+			append([]any{v("object")}, many...),
 		} {
 			for _, version := range []string{"v2", "v3"} {
 				spec := canonicalOf(t, map[string]any{
-					"state": "ENABLED", "variants": map[string]any{"a": 1, "b": 2, "c": 3, "d": 4}, "targeting": map[string]any{"fractional": operands},
+					"state": "ENABLED", "variants": variants, "targeting": map[string]any{"fractional": operands},
 					"metadata": map[string]any{"fractional": version},
 				})
 				flag, _ := Compile(oracleKey, spec)

@@ -34,7 +34,7 @@ func TestEveryOperatorAgrees(t *testing.T) {
 	some := []any{nil, true, -2.0, 1.5, "a", "1.5", []any{"b", 1.0}}
 	more := append([]any{
 		false, 0.0, 1.0, "", []any{}, math.Copysign(0, -1), 1e21, 1e-7, 1e308, int64(1<<53 + 1), float64(1 << 53), "abc", "ß", " 2 ", "0x10", "-Infinity", "x", "2.0.0", "v1", "^", ">",
-		[]any{"a"}, []any{[]any{"a", 1.0}, nil}, []any{[]any{"a"}, []any{"b", 2.0}}, map[string]any{}, map[string]any{"a": 1.5, "x": nil},
+		[]any{"a"}, []any{[]any{"a", 1.0}, nil}, []any{[]any{"a", 1.0}, 2.0}, []any{[]any{"a"}, []any{"b", 2.0}}, map[string]any{}, map[string]any{"a": 1.5, "x": nil},
 	}, some...)
 	for _, name := range allOperators() {
 		t.Run(name, func(t *testing.T) {
