@@ -43,6 +43,8 @@ type explanationView struct {
 	DecidedBy string `json:"decided_by"`
 	Detail    string `json:"detail,omitempty"`
 	Revision  uint64 `json:"revision,omitempty"`
+	// EndTime is when what decided ends, if it does.
+	EndTime *time.Time `json:"end_time,omitempty"`
 }
 
 // flagEval is `flag eval KEY`.
@@ -252,6 +254,10 @@ func (a *app) evaluation(flag *flags.Resolved, x flags.Explanation, revision uin
 	}
 	if f.explain {
 		v.Explanation = &explanationView{DecidedBy: x.DecidedBy, Detail: x.Detail}
+		if x.End > 0 {
+			end := time.UnixMilli(x.End).UTC()
+			v.Explanation.EndTime = &end
+		}
 	}
 	if len(f.files) == 0 { // files have no revisions
 		v.Revision = revision
@@ -307,6 +313,9 @@ func (a *app) evaluationTable(v evaluationView) error {
 		}
 		if e.Revision > 0 {
 			t.row("Revision", fmt.Sprint(e.Revision))
+		}
+		if e.EndTime != nil {
+			t.row("Ends", e.EndTime.Format(time.RFC3339))
 		}
 	}
 	return t.write(a.io.Out)

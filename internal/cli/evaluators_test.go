@@ -88,7 +88,7 @@ func TestSharedValuesAreBounded(t *testing.T) {
 	const flags = 1_000
 	many := "[" + strings.TrimSuffix(strings.Repeat("1,", maxNodes/flags), ",") + "]"
 	for name, c := range map[string]struct{ targeting, shared, want string }{
-		"an evaluator": {`"targeting":{"$ref":"e"}`, `"$evaluators":{"e":{"or":` + many + `}}`, `with the evaluator "e" written out wherever it is meant`},
+		"an evaluator": {`"targeting":{"if":[{"$ref":"e"},"on"]}`, `"$evaluators":{"e":{"or":` + many + `}}`, `with the evaluator "e" written out wherever it is meant`},
 		"metadata":     {`"metadata":{"own":1}`, `"metadata":` + keys(maxNodes/flags+1), "with the metadata of the set written out"},
 	} {
 		t.Run(name, func(t *testing.T) {

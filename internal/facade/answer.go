@@ -1,7 +1,9 @@
 package facade
 
 import (
+	"context"
 	"fmt"
+	"iter"
 
 	"google.golang.org/grpc/codes"
 
@@ -40,11 +42,14 @@ func (q *question) of(f *flags.Resolved) answer {
 	return answer{key: f.Key(), variant: d.Variant, reason: d.Reason, code: d.Code, metadata: f.Metadata()}
 }
 
-// all answers for every flag that is selected, in the order of their keys.
-func (q *question) all(yield func(answer) bool) {
-	for f := range q.view.Flags() {
-		if q.selector.has(f) && !yield(q.of(f)) {
-			return
+// all answers for every flag that is selected, in the order of their keys. It
+// stops when the one who asked is gone.
+func (q *question) all(ctx context.Context) iter.Seq[answer] {
+	return func(yield func(answer) bool) {
+		for f := range q.view.Flags() {
+			if ctx.Err() != nil || q.selector.has(f) && !yield(q.of(f)) {
+				return
+			}
 		}
 	}
 }

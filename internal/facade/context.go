@@ -21,8 +21,13 @@ func attributesOf(context *structpb.Struct) ([]flags.Attribute, error) {
 	if size := proto.Size(context); size > maxRequestBytes {
 		return nil, fmt.Errorf("context has %d bytes; at most %d are allowed", size, maxRequestBytes)
 	}
+	if len(context.GetFields()) > maxAttributes {
+		return nil, errManyAttributes
+	}
 	return membersOf(context, 1)
 }
+
+var errManyAttributes = fmt.Errorf("context has more than %d attributes", maxAttributes)
 
 var errDeepContext = fmt.Errorf("context nests deeper than %d levels", maxContextDepth)
 
@@ -108,6 +113,8 @@ func attributesOfBody(body []byte) ([]flags.Attribute, error) {
 		switch {
 		case !ok:
 			return nil, errContextNoObject
+		case len(attributes) > maxAttributes:
+			return nil, errManyAttributes
 		case tooDeep(m.Value, maxContextDepth):
 			return nil, errDeepContext
 		}

@@ -6,6 +6,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/holdfast-dev/holdfast/internal/flags"
@@ -46,11 +47,14 @@ func (s evaluationV1) ResolveAll(ctx context.Context, req *evaluationv1.ResolveA
 		return nil, err
 	}
 	answers := make(map[string]*evaluationv1.AnyFlag)
-	for a := range q.all {
+	for a := range q.all(ctx) {
 		s.metrics.evaluated(&a)
 		if !a.missing() {
 			answers[a.key] = anyFlag(&a)
 		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, status.FromContextError(err).Err()
 	}
 	return &evaluationv1.ResolveAllResponse{Flags: answers, Metadata: structOf(q.selector.metadata())}, nil
 }

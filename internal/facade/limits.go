@@ -12,6 +12,9 @@ const (
 	// maxContextDepth is how deep a context may nest: INVALID_ARGUMENT,
 	// INVALID_CONTEXT.
 	maxContextDepth = 64
+	// maxAttributes is how many attributes a context may have, for each of which a
+	// rule may have to look: INVALID_ARGUMENT, INVALID_CONTEXT.
+	maxAttributes = 1024
 	// maxSelectorBytes is the longest selector: INVALID_ARGUMENT, GENERAL.
 	maxSelectorBytes = 1024
 	// maxDocumentBytes is the largest message that providers receive, as they

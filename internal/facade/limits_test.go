@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -123,6 +124,29 @@ func TestContextDepth(t *testing.T) {
 					t.Errorf("%s: lists %v, depth %d: %v", port, lists, depth, err)
 				}
 			}
+		}
+	}
+}
+
+func TestAttributeLimit(t *testing.T) {
+	s := ready(t, "f", on)
+	for n, want := range map[int]codes.Code{maxAttributes: codes.OK, maxAttributes + 1: codes.InvalidArgument} {
+		attributes := &structpb.Struct{Fields: map[string]*structpb.Value{}}
+		for i := range n {
+			attributes.Fields[fmt.Sprint("a", i)] = structpb.NewBoolValue(true)
+		}
+		for port, conn := range s.ports() {
+			if _, err := invoke(within(t), conn, "v2", "Boolean", "f", attributes); status.Code(err) != want {
+				t.Errorf("%s: %d attributes: %v", port, n, err)
+			}
+		}
+		body, err := protojson.Marshal(attributes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := s.ask("POST", pathEvaluate, `{"context":`+string(body)+`}`)
+		if fine := got.status == http.StatusOK; fine != (want == codes.OK) || !fine && !strings.Contains(got.body, "INVALID_CONTEXT") {
+			t.Errorf("OFREP: %d attributes: %v", n, got)
 		}
 	}
 }

@@ -79,12 +79,15 @@ func (o *ofrep) bulk(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answers := []byte{'['}
-	for a := range q.all {
+	for a := range q.all(r.Context()) {
 		o.metrics.evaluated(&a)
 		if len(answers) > 1 {
 			answers = append(answers, ',')
 		}
 		answers = appendAnswer(answers, &a)
+	}
+	if r.Context().Err() != nil {
+		return // nobody is there to read
 	}
 	body := bulkBody(append(answers, ']'), q.selector.metadata())
 	sum := sha256.Sum256(body.b)

@@ -125,8 +125,14 @@ func checkAction(effect schema.Fields) {
 			effect.Add(effect.At("percent"), "is %v, but must be more than 0 and at most 100", percent)
 		}
 	}
-	effect.Choice("side", "client", "server")
+	side, _ := effect.Choice("side", "client", "server")
 	checkMatch(effect)
+	switch {
+	case side == "server" && effect.Has("operations"):
+		effect.Add(effect.At("side"), "operations are names that clients give to what they do; leave the side out")
+	case action == "cache" && effect.Members["side_effects"] == true:
+		effect.Add(effect.At("side_effects"), "no call with side effects is answered from a cache by a pattern; name the methods")
+	}
 }
 
 func checkMatch(effect schema.Fields) {
@@ -141,24 +147,12 @@ func checkMatch(effect schema.Fields) {
 	}
 }
 
-// checkMethodPattern accepts "/package.Service/Method", "/package.Service/*"
-// and "*".
+// checkMethodPattern accepts a method, all methods of a service, and "*".
 func checkMethodPattern(s string) error {
 	if s == "*" {
 		return nil
 	}
-	rest, slash := strings.CutPrefix(s, "/")
-	service, method, ok := strings.Cut(rest, "/")
-	if !slash || !ok || service == "" || method == "" || strings.ContainsAny(method, "/") {
-		return fmt.Errorf(`%q is not a method; write "/package.Service/Method", "/package.Service/*" or "*"`, s)
-	}
-	if strings.Contains(service, "*") || (method != "*" && strings.Contains(method, "*")) {
-		return fmt.Errorf(`%q has a * that is not the whole method; write "/package.Service/*" or "*"`, s)
-	}
-	if strings.ContainsAny(s, " \t\n") {
-		return fmt.Errorf("%q holds white space", s)
-	}
-	return nil
+	return schema.CheckMethodPattern(s)
 }
 
 // checkMetadataKey accepts the names that gRPC metadata can have.

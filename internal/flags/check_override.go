@@ -57,6 +57,8 @@ func checkScope(scope schema.Fields) {
 	if s, ok := scope.Text("selector"); ok {
 		if _, err := ParseSelector(s); err != nil {
 			scope.Add(scope.At("selector"), "%v", err)
+		} else if strings.Contains(s, "*") {
+			scope.Add(scope.At("selector"), "%q holds a *, which stands for itself only; list the values: service in (a,b)", s)
 		}
 	}
 	if percent, ok := scope.Number("percent"); ok && (percent < 0 || percent > 100) {

@@ -18,7 +18,9 @@ func (m *machine) number(v Value) float64 {
 	case IntType, FloatType:
 		return v.float()
 	case StringType:
-		m.steps -= int(v.num >> 6)
+		if v.num > 64 && !m.spend(int(v.num>>3)) {
+			return math.NaN()
+		}
 		return parseNumber(v.str())
 	case ListType, ObjectType:
 		return math.NaN()
@@ -53,9 +55,9 @@ func (m *machine) holds(o op, a, b Value) bool {
 	case opNotEqual:
 		return !m.equal(a, b)
 	case opStrictEqual:
-		return identical(a, b)
+		return m.identical(a, b)
 	case opStrictNotEqual:
-		return !identical(a, b)
+		return !m.identical(a, b)
 	}
 	switch {
 	case a.typ == StringType && b.typ == StringType:
@@ -85,7 +87,7 @@ func ordered[N int | int64 | float64](o op, x, y N) bool {
 func (m *machine) equal(a, b Value) bool {
 	switch {
 	case a.typ == StringType && b.typ == StringType:
-		return a.str() == b.str()
+		return m.sameText(a, b)
 	case a.typ == NullType || b.typ == NullType:
 		return a.typ == b.typ
 	case a.typ == b.typ && (a.typ == IntType || a.typ == BoolType):
@@ -95,8 +97,13 @@ func (m *machine) equal(a, b Value) bool {
 	}
 }
 
+// sameText tells whether two strings are the same. Long ones cost steps.
+func (m *machine) sameText(a, b Value) bool {
+	return a.num == b.num && (a.num < 256 || m.spend(int(a.num>>8))) && a.str() == b.str()
+}
+
 // identical is "===": the same type and value. Lists and objects never are.
-func identical(a, b Value) bool {
+func (m *machine) identical(a, b Value) bool {
 	switch {
 	case a.typ == IntType && b.typ == IntType:
 		return a.num == b.num
@@ -105,7 +112,7 @@ func identical(a, b Value) bool {
 	case a.typ != b.typ:
 		return false
 	case a.typ == StringType:
-		return a.str() == b.str()
+		return m.sameText(a, b)
 	default:
 		return a.typ <= BoolType && a.num == b.num
 	}
@@ -125,12 +132,14 @@ func (m *machine) in(n *node, item, hay Value) bool {
 			return ok
 		}
 		list := hay.list()
-		m.steps -= len(list) >> 6
+		if len(list) > 16 && !m.spend(len(list)>>3) {
+			return false
+		}
 		if item.typ == StringType {
-			return hasString(list, item.str())
+			return m.hasText(list, item)
 		}
 		for i := range list {
-			if identical(item, list[i]) {
+			if m.identical(item, list[i]) {
 				return true
 			}
 		}
@@ -138,16 +147,15 @@ func (m *machine) in(n *node, item, hay Value) bool {
 	case StringType:
 		var space [32]byte
 		part, ok := brief(item, &space)
-		m.steps -= int(hay.num >> 6)
-		return ok && strings.Contains(hay.str(), part)
+		return ok && m.spend(int(hay.num>>6)) && strings.Contains(hay.str(), part)
 	default:
 		return false
 	}
 }
 
-func hasString(list []Value, s string) bool {
+func (m *machine) hasText(list []Value, text Value) bool {
 	for i := range list {
-		if list[i].typ == StringType && list[i].str() == s {
+		if list[i].typ == StringType && m.sameText(list[i], text) {
 			return true
 		}
 	}

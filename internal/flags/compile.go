@@ -168,6 +168,9 @@ func (c *compiler) operator(path document.Path, name string, o operator, operand
 		}
 		n.args = []node{c.rule(path, operands, false)}
 	}
+	if result && o.boolean() && variantNamed(c.variants, "true") < 0 && variantNamed(c.variants, "false") < 0 {
+		c.Add(path, "results in true or false, but neither is among the variants; choose with \"if\"")
+	}
 	if len(n.args) == 2 && n.args[0].op == opVarRoot && n.args[1].op == opConst && o.leaf() {
 		n.attribute = n.args[0].path[0]
 	}
@@ -229,9 +232,15 @@ func (o operator) arity() string {
 	}
 }
 
-// results tells whether operand i of n is the operator's result as it is.
+// results tells whether operand i of n may be the operator's result as it is.
 func (o operator) results(i, n int) bool {
-	return o.op == opIf && (i%2 == 1 || i == n-1)
+	return o.op == opIf && (i%2 == 1 || i == n-1) || o.op == opOr || o.op == opAnd
+}
+
+// boolean tells whether the result is true or false.
+func (o operator) boolean() bool {
+	return opNot <= o.op && o.op <= opGreaterEqual || o.op == opAll || o.op == opNone || o.op == opSome || o.op == opIn ||
+		o.op == opStartsWith || o.op == opEndsWith || o.op == opSemver
 }
 
 // count returns the number of nodes.

@@ -38,6 +38,9 @@ func (c *compiler) fractional(path document.Path, n *node, src []any) *fractiona
 		c.Add(path, "the weights add up to %d; at most %d is allowed", total, uint64(maxWeight))
 		simple = false
 	}
+	if simple && total == 0 {
+		c.Add(path, "all weights are 0, so that there is no bucket to choose")
+	}
 	if simple && total > 0 {
 		f.buckets, f.total = buckets, total
 		if from == 1 {

@@ -39,8 +39,14 @@ func TestCompileRefuses(t *testing.T) {
 			`targeting.fractional[7]: has 0 elements; a bucket is [variant] or [variant, weight]`,
 		},
 		`{"fractional":[["on",2147483647],["off",1]]}`: {`targeting.fractional: the weights add up to 2147483648; at most 2147483647 is allowed`},
-		`["on"]`: {`targeting: is an array, but must be an object`},
-		`"on"`:   {`targeting: is a string, but must be an object`},
+		`{"==":[{"var":"x"},"y"]}`:                     {`targeting["=="]: results in true or false, but neither is among the variants; choose with "if"`},
+		`{"or":[{"var":"x"},"onn",{"!":1}]}`: {
+			`targeting.or[1]: "onn" is not among the variants; did you mean "on"?`,
+			`targeting.or[2]["!"]: results in true or false, but neither is among the variants; choose with "if"`,
+		},
+		`{"fractional":[["on",0],["off",0]]}`: {`targeting.fractional: all weights are 0, so that there is no bucket to choose`},
+		`["on"]`:                              {`targeting: is an array, but must be an object`},
+		`"on"`:                                {`targeting: is a string, but must be an object`},
 	} {
 		_, violations := Compile("f", []byte(`{"state":"ENABLED","variants":{"on":true,"off":false},"targeting":`+rule+`}`))
 		var got []string
@@ -80,11 +86,16 @@ func TestExplain(t *testing.T) {
 		`{"if":[{"var":"x"},"off",null]}`:            `targeting.if[2]: on, the rule results in null; the default variant applies`,
 		`{"cat":["bl",{"var":"ue"}]}`:                `targeting: none, the rule results in "bl", which is not among the variants`,
 		`{"fractional":["seed",["off",0],["on",1]]}`: `targeting.fractional[2][0]: on, the rule results in "on"`,
-		`{"what":1}`: `targeting: none, targeting: unknown operator "what"`,
-		`{}`:         `defaultVariant: on, there is no targeting`,
+		`{"fractional":[["off"],["on"]]}`:            `targeting.fractional: on, there is no targetingKey to choose a bucket by; the default variant applies`,
+		`{"what":1}`:                                 `targeting: none, targeting: unknown operator "what"`,
+		`{}`:                                         `defaultVariant: on, there is no targeting`,
 	} {
 		f, _ := compile("f", []byte(`{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on","targeting":`+rule+`}`), v.pool)
-		e := (&Resolved{Flag: f}).Explain(0, Attribute{"plan", String("gold")}, Attribute{TargetingKey, String("u")})
+		who := []Attribute{{"plan", String("gold")}, {TargetingKey, String("u")}}
+		if rule == `{"fractional":[["off"],["on"]]}` {
+			who = who[:1]
+		}
+		e := (&Resolved{Flag: f}).Explain(0, who...)
 		name := "none"
 		if e.Variant != nil {
 			name = e.Variant.Name
@@ -92,5 +103,18 @@ func TestExplain(t *testing.T) {
 		if got := e.DecidedBy + ": " + name + ", " + e.Detail; got != want {
 			t.Errorf("%s\ngot  %s\nwant %s", rule, got, want)
 		}
+	}
+}
+
+// TestExplainIsBrief has a rule result in much more than there is of it.
+func TestExplainIsBrief(t *testing.T) {
+	const doubling = `{"reduce":[[1],{"var":""},{"reduce":[[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20],[{"var":"accumulator"},{"var":"accumulator"}],1]}]}`
+	f, _ := compile("f", []byte(`{"state":"ENABLED","variants":{"on":true},"targeting":`+doubling+`}`), newScratchPool())
+	if e := (&Resolved{Flag: f}).Explain(0); e.Code != General || len(e.Detail) > 1000 {
+		t.Errorf("%v with a detail of %d bytes", e.Code, len(e.Detail))
+	}
+	text := strings.Repeat("x", 1000)
+	if b := List(String(text), Object(Attribute{text, Int(1)}), List(make([]Value, 1000)...)).appendBrief(nil); len(b) > 1000 {
+		t.Errorf("%d bytes are not brief", len(b))
 	}
 }

@@ -47,8 +47,8 @@ func (p Problem) String() string { return p.Key.String() + ": " + p.Message }
 // effects is what overrides and the levels of modes decide for an instance.
 type effects struct {
 	levels []Level // degraded ones, in the order of the modes' names
-	// forces are in the order of precedence, the strongest last: see add.
-	forces  map[string]force
+	// forces are those of each flag, the strongest last.
+	forces  map[string][]force
 	patches map[string][]patchBy // in the order in which they apply
 	methods []MethodEffect       // the strongest last
 	holds   []Hold
@@ -61,6 +61,7 @@ type force struct {
 	variant  string
 	by       string
 	revision uint64
+	end      int64
 }
 
 type patchBy struct {
@@ -73,10 +74,10 @@ type patchBy struct {
 //
 // Of one mode the most degraded level wins, and has the effects of those before it
 // too, the later ones over the earlier ones. Where modes contradict each other, the
-// one that was set last wins. An override of a flag beats them all; of several the
-// newest wins. A breaker that is held open beats one that is held closed.
+// one wins whose level was set last. An override of a flag beats them all; of
+// several the newest wins. To extend an override is to set it. A breaker that is held open beats one that is held closed.
 func resolve(modes *btree.Map[btree.Text, *mode], overrides *btree.Map[btree.Text, *override]) *effects {
-	e := &effects{forces: map[string]force{}, patches: map[string][]patchBy{}}
+	e := &effects{forces: map[string][]force{}, patches: map[string][]patchBy{}}
 	levels := map[string]Level{}
 	var variants []*override
 	for _, o := range overrides.All() {
@@ -104,7 +105,8 @@ func resolve(modes *btree.Map[btree.Text, *mode], overrides *btree.Map[btree.Tex
 	slices.SortFunc(e.levels, func(a, b Level) int { return cmp.Compare(a.Mode, b.Mode) })
 	slices.SortStableFunc(variants, func(a, b *override) int { return cmp.Compare(a.revision, b.revision) })
 	for _, o := range variants {
-		e.forces[o.spec.Flag] = force{variant: o.spec.Variant, by: "override/" + o.name, revision: o.revision}
+		f := force{variant: o.spec.Variant, by: "override/" + o.name, revision: o.revision, end: o.end}
+		e.forces[o.spec.Flag] = append(e.forces[o.spec.Flag], f)
 	}
 	return e
 }
@@ -133,7 +135,7 @@ func (e *effects) enter(m *mode, l *Level) {
 	for i := range m.levels[:l.Rank] {
 		by := "mode/" + m.name + "=" + m.levels[i].name
 		for _, f := range m.levels[i].forces {
-			e.forces[f.flag] = force{variant: f.variant, by: by, revision: revision}
+			e.forces[f.flag] = append(e.forces[f.flag], force{variant: f.variant, by: by, revision: revision, end: l.End})
 		}
 		for _, p := range m.levels[i].patches {
 			e.patches[p.policy] = append(e.patches[p.policy], patchBy{p.patch, by, revision})
@@ -156,11 +158,11 @@ type Plan struct {
 func (p Plan) Empty() bool { return p == Plan{} }
 
 // plan chooses the strongest effect of each action.
-func (e *effects) plan(side Side, matches func(*MethodEffect) bool) Plan {
+func (e *effects) plan(matches func(*MethodEffect) bool) Plan {
 	var p Plan
 	for i := range e.methods {
 		m := &e.methods[i]
-		if m.Side != side || !matches(m) {
+		if !matches(m) {
 			continue
 		}
 		switch m.Action {

@@ -83,7 +83,7 @@ func (m *machine) test(n *node, who *subject, data Value) bool {
 // leaf evaluates a condition on an attribute and a constant. Most conditions are
 // of this kind, and most of them on strings.
 func (m *machine) leaf(n *node, who *subject) bool {
-	v, _ := who.attribute(n.attribute)
+	v, _ := m.attribute(who, n.attribute)
 	c := &n.args[1].value
 	if v.typ == StringType && c.typ == StringType {
 		switch n.op { //nolint:exhaustive // others are below
@@ -112,7 +112,7 @@ func (m *machine) eval(n *node, who *subject, data Value) Value {
 	case opConst:
 		return n.value
 	case opVarRoot:
-		v, _ := who.attribute(n.path[0])
+		v, _ := m.attribute(who, n.path[0])
 		return v
 	case opFlagKey:
 		return String(m.key)

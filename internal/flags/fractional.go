@@ -45,7 +45,7 @@ func (m *machine) bucket(n *node, who *subject, data Value) (i int, simple bool)
 		case f.v3:
 			hash, ok = m.hash3(seed)
 		case seed.typ == StringType:
-			hash, ok = m.hashText(seed.str()), true
+			hash, ok = m.hashText(seed.str())
 		case seed.typ == NullType:
 			hash, ok = m.implicitHash(f, who)
 		}
@@ -62,18 +62,20 @@ func (m *machine) bucket(n *node, who *subject, data Value) (i int, simple bool)
 	return -1, true
 }
 
-func (m *machine) hashText(s string) uint32 {
-	m.steps -= len(s) >> 4
-	return murmur{}.add(s).sum()
+// hashText hashes a bucketing value; false when the budget is spent.
+func (m *machine) hashText(s string) (uint32, bool) {
+	if !m.spend(len(s) >> 4) {
+		return 0, false
+	}
+	return murmur{}.add(s).sum(), true
 }
 
 // implicitHash hashes flag key and targeting key; false if there is none.
 func (m *machine) implicitHash(f *fractional, who *subject) (uint32, bool) {
-	v, _ := who.attribute(TargetingKey)
-	if v.typ != StringType || v.num == 0 {
+	v, _ := m.attribute(who, TargetingKey)
+	if v.typ != StringType || v.num == 0 || !m.spend(int(v.num>>4)) {
 		return 0, false
 	}
-	m.steps -= int(v.num >> 4)
 	if f.v3 {
 		return murmur{}.addHead(cborList, 2).addCBOR(String(m.key)).addCBOR(v).sum(), true
 	}
@@ -85,12 +87,13 @@ func (m *machine) catHash(n *node, who *subject, data Value) (uint32, bool) {
 	var h murmur
 	for i := range n.args {
 		v := m.eval(&n.args[i], who, data)
-		if v.typ == StringType {
-			h = h.add(v.str())
-			m.steps -= int(v.num >> 4)
-			continue
+		if v.typ != StringType {
+			v = m.text(v)
 		}
-		h = h.add(m.text(v).str())
+		if !m.spend(int(v.num >> 4)) {
+			return 0, false
+		}
+		h = h.add(v.str())
 	}
 	return h.sum(), true
 }
@@ -130,7 +133,8 @@ func (m *machine) split(f *fractional, who *subject, args []Value) (hash uint32,
 		hash, ok = m.hash3(args[0])
 		return hash, args[1:], ok
 	case args[0].typ == StringType:
-		return m.hashText(args[0].str()), args[1:], true
+		hash, ok = m.hashText(args[0].str())
+		return hash, args[1:], ok
 	case args[0].typ == NullType:
 		hash, ok = m.implicitHash(f, who)
 		return hash, args[1:], ok
@@ -141,28 +145,31 @@ func (m *machine) split(f *fractional, who *subject, args []Value) (hash uint32,
 
 // hash3 hashes a bucketing value as version 3 of "fractional" does; false for null.
 func (m *machine) hash3(v Value) (uint32, bool) {
-	if v.typ == NullType || v.typ == rootType || !m.spend(v.size()) {
+	if v.typ == NullType || v.typ == rootType || !m.visit(v) {
 		return 0, false
 	}
 	return murmur{}.addCBOR(v).sum(), true
 }
 
-// size returns about how many steps it takes to look at all of a value.
-func (v Value) size() int {
-	n := 1
+// visit spends about a step for each part of a value; false when they run out.
+func (m *machine) visit(v Value) bool {
 	switch v.typ { //nolint:exhaustive // others have no parts
 	case StringType:
-		n += int(v.num >> 4)
+		return m.spend(1 + int(v.num>>4))
 	case ListType:
 		for _, e := range v.list() {
-			n += e.size()
+			if !m.visit(e) {
+				return false
+			}
 		}
 	case ObjectType:
 		for _, a := range v.object() {
-			n += 1 + len(a.Key)>>4 + a.Value.size()
+			if !m.spend(1+len(a.Key)>>4) || !m.visit(a.Value) {
+				return false
+			}
 		}
 	}
-	return n
+	return m.spend(1)
 }
 
 // weightOf returns the weight of a bucket, [variant] or [variant, weight]; false

@@ -53,14 +53,14 @@ func costs(f func()) (time.Duration, uint64) {
 // meant to explode, and decides for them: in time and memory that grow with the
 // text alone. The bounds are generous; what they catch grows faster.
 func TestHostileDefinitionsAreBounded(t *testing.T) {
-	const deep = document.MaxDepth - 4
+	const deep = document.MaxDepth - 3
 	for name, c := range map[string]struct {
 		spec    string
 		refused bool
 	}{
 		"10,000 levels":           {ruleOf(strings.Repeat(`{"!":[`, 10_000) + `1` + strings.Repeat(`]}`, 10_000)), true},
 		"an endless level":        {ruleOf(strings.Repeat(`[`, 5<<20)), true},
-		"as deep as may be":       {ruleOf(strings.Repeat(`{"!":`, deep) + `1` + strings.Repeat(`}`, deep)), false},
+		"as deep as may be":       {ruleOf(`{"if":[` + strings.Repeat(`{"!":`, deep) + `1` + strings.Repeat(`}`, deep) + `,"b"]}`), false},
 		"10 MB of text":           {ruleOf(`{"if":[{"in":["x","` + strings.Repeat("ß", 5<<20) + `"]},"b"]}`), false},
 		"10 MB of list":           {ruleOf(`{"if":[{"in":["x",[` + repeated(`"abcdefgh%d"`, 600_000) + `]]},"b"]}`), false},
 		"10,000 variants":         {`{"state":"ENABLED","variants":{` + repeated(`"v%d":%d`, 10_000) + `},"defaultVariant":"v9999","targeting":{"var":"v"}}`, false},
@@ -113,7 +113,7 @@ func TestEvaluateIsBounded(t *testing.T) {
 	}
 	long := String(strings.Repeat("0123456789abcdef", 1<<16))
 	nested := List(long)
-	for range 40 {
+	for range 28 { // what looks at all of it takes seconds
 		nested = List(nested, nested)
 	}
 	attributes := []Attribute{
@@ -141,8 +141,9 @@ func TestEvaluateIsBounded(t *testing.T) {
 		"a tree in a text":        `{"in":[{"cat":[{"var":"nested"}]},{"var":"long"}]}`,
 		"a tree as path":          `{"var":[{"var":"nested"}]}`,
 		"a tree is missing":       `{"missing":[{"var":"nested"}]}`,
+		"a pair of pairs as seed": `{"reduce":[[1],{"fractional":[{"var":""},["a"],["b"]]},{"reduce":[[` + repeated(`%d`, 28) + `],[` + accumulator + `,` + accumulator + `],1]}]}`,
 		"a tree as seed":          `{"fractional":[{"var":"object"},["a"],["b"]]}`,
-		"search":                  `{"some":[{"var":"l"},{"in":[{"var":""},"` + digits + `-"]}]}`,
+		"search":                  `{"some":[{"var":"l"},{"in":[{"cat":[{"var":""},"x"]},"` + digits + `"]}]}`,
 		"search of a list":        `{"some":[{"var":"l"},{"in":[{"cat":[{"var":""},"x"]},[` + repeated(`"%d"`, 50_000) + `]]}]}`,
 		"cat":                     `{"none":[{"var":"l"},{"===":[{"cat":["` + digits + `",{"var":""}]},""]}]}`,
 		"text to number":          `{"none":[{"var":"l"},{"==":["` + digits + `",{"var":""}]}]}`,
@@ -158,7 +159,6 @@ func TestEvaluateIsBounded(t *testing.T) {
 		"comparisons":             `{"none":[{"var":"l"},{"<":[-1,` + repeated(`%d`, 50_000) + `,{"var":""}]}]}`,
 		"branches":                `{"none":[{"var":"l"},{"if":[` + repeated(`{"<":[{"var":""},-%d]},1`, 20_000) + `]}]}`,
 		"and":                     `{"none":[{"var":"l"},{"or":[` + repeated(`{"<":[{"var":""},-%d]}`, 20_000) + `]}]}`,
-		"path":                    `{"none":[{"var":"l"},{"var":"` + strings.Repeat("a.", 200_000) + `"}]}`,
 		"computed path":           `{"none":[{"var":"l"},{"var":[{"cat":["` + strings.Repeat("a.", 200_000) + `",{"var":""}]}]}]}`,
 		"merge":                   `{"none":[{"var":"l"},{"===":[{"merge":[[` + repeated(`%d`, 50_000) + `],{"var":""}]},1]}]}`,
 		"the text of a list":      `{"none":[{"var":"l"},{"===":[{"cat":[[` + repeated(`%d`, 50_000) + `,{"var":""}]]},1]}]}`,
@@ -168,6 +168,9 @@ func TestEvaluateIsBounded(t *testing.T) {
 		"texts that are compared": `{"none":[{"var":"l"},{"<":[{"cat":["` + digits + `",{"var":""}]},"` + digits + `"]}]}`,
 	} {
 		for _, version := range []string{"v2", "v3"} {
+			if version == "v3" && !strings.Contains(rule, "fractional") {
+				continue
+			}
 			t.Run(name+" "+version, func(t *testing.T) {
 				spec := ruleOf(`{"if":[` + rule + `,"b","b"]}`)
 				spec = spec[:len(spec)-1] + `,"metadata":{"fractional":"` + version + `"}}`
@@ -178,6 +181,11 @@ func TestEvaluateIsBounded(t *testing.T) {
 				// maxSteps steps take some 20 ms without the race detector.
 				if took > 2*time.Second || bytes > 128<<20 {
 					t.Errorf("the decision took %v and %d bytes", took, bytes)
+				}
+				// Version 2 hashes texts alone.
+				small := version == "v2" && (name == "a tree as seed" || name == "a pair of pairs as seed")
+				if got := decision.Code == General; got == small {
+					t.Errorf("the work was too much: %t, want %t", got, !small)
 				}
 			})
 		}

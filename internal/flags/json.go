@@ -120,6 +120,44 @@ func (v Value) AppendJSON(b []byte) []byte {
 	}
 }
 
+// appendBrief appends the value as JSON, or the beginning of it: results of rules
+// can be much larger than what made them.
+func (v Value) appendBrief(b []byte) []byte {
+	const most = 200
+	switch v.typ { //nolint:exhaustive // the others are short
+	case StringType:
+		if v.num > most {
+			return append(document.AppendString(b, strings.ToValidUTF8(v.str()[:most], "\ufffd")), "…"...)
+		}
+	case ListType:
+		b = append(b, '[')
+		for i, e := range v.list() {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if len(b) > most {
+				return append(b, "…"...)
+			}
+			b = e.appendBrief(b)
+		}
+		return append(b, ']')
+	case ObjectType:
+		b = append(b, '{')
+		for i, m := range v.object() {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			if len(b) > most {
+				return append(b, "…"...)
+			}
+			b = append(String(m.Key).appendBrief(b), ':')
+			b = m.Value.appendBrief(b)
+		}
+		return append(b, '}')
+	}
+	return v.AppendJSON(b)
+}
+
 func appendMembers(b []byte, members []Attribute) []byte {
 	b = append(b, '{')
 	for i, m := range sortedMembers(members) {

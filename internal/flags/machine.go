@@ -109,7 +109,10 @@ func (m *machine) spent() bool { return m.steps < 0 }
 func root() Value { return Value{typ: rootType} }
 
 // attribute returns the last attribute with a key.
-func (s *subject) attribute(key string) (Value, bool) {
+func (m *machine) attribute(s *subject, key string) (Value, bool) {
+	if n := len(s.attributes); n > 64 && !m.spend(n>>4) {
+		return Value{}, false
+	}
 	for i := len(s.attributes) - 1; i >= 0; i-- { //nolint:modernize // an iterator copies each attribute
 		if s.attributes[i].Key == key {
 			return s.attributes[i].Value, true
@@ -139,9 +142,12 @@ func (m *machine) step(who *subject, v Value, key string) (Value, bool) {
 		if key == flagdKey {
 			return m.flagd(), true
 		}
-		return who.attribute(key)
+		return m.attribute(who, key)
 	case ObjectType:
 		members := v.object()
+		if n := len(members); n > 64 && !m.spend(n>>4) {
+			return Value{}, false
+		}
 		for i := len(members) - 1; i >= 0; i-- { //nolint:modernize // an iterator copies each member
 			if members[i].Key == key {
 				return members[i].Value, true

@@ -141,9 +141,11 @@ func (m *mode) rank(name string) int {
 
 // modeSpec is the definition of a mode as JSON.
 type modeSpec struct {
-	Levels []struct {
-		Name    string       `json:"name"`
-		Effects []effectSpec `json:"effects"`
+	Description string `json:"description"`
+	Levels      []struct {
+		Name        string       `json:"name"`
+		Description string       `json:"description"`
+		Effects     []effectSpec `json:"effects"`
 	} `json:"levels"`
 }
 
@@ -188,7 +190,9 @@ func (d *duration) UnmarshalJSON(src []byte) error {
 // compileMode compiles a definition that Validator accepts; it fails for others.
 func compileMode(r *document.Resource) (*mode, error) {
 	var spec modeSpec
-	if err := json.NewDecoder(bytes.NewReader(r.Spec)).Decode(&spec); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(r.Spec))
+	decoder.DisallowUnknownFields() // they may narrow what an effect is about
+	if err := decoder.Decode(&spec); err != nil {
 		return nil, fmt.Errorf("read definition: %w", err)
 	}
 	m := &mode{name: r.Name, revision: r.ModRevision, levels: make([]level, len(spec.Levels))}

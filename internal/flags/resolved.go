@@ -2,6 +2,7 @@ package flags
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -9,7 +10,7 @@ import (
 
 // Resolved is a flag as it is for one instance: its definition, or the variant
 // that an override or a mode's level forces. It is immutable, and the same
-// pointer in all views in which it is the same.
+// pointer in all views between which nothing about it was decided again.
 type Resolved struct {
 	*Flag
 	revision uint64 // of the definition
@@ -20,11 +21,15 @@ type Resolved struct {
 // forcedByKey is the metadata that tells what forces a flag.
 const forcedByKey = "holdfast.forcedBy"
 
-// with returns the flag under a force; the zero one forces nothing.
-func (r *Resolved) with(by force) *Resolved {
+// with returns the flag under forces, the strongest last. One that names no variant
+// does not count.
+func (r *Resolved) with(forces []force) *Resolved {
 	next := &Resolved{Flag: r.Flag, revision: r.revision}
-	if by.by != "" {
-		next.forced, next.by = r.Variant(by.variant), by
+	for _, f := range slices.Backward(forces) {
+		if next.forced = r.Variant(f.variant); next.forced != nil {
+			next.by = f
+			break
+		}
 	}
 	return next
 }
@@ -104,8 +109,10 @@ type Explanation struct {
 	DecidedBy string
 	// Detail says more in words; of an error what is wrong.
 	Detail string
-	// Revision is the one of what decided.
+	// Revision is the one of what decided, and End when it ends, state time in
+	// milliseconds since 1970; 0 where it does not.
 	Revision uint64
+	End      int64
 }
 
 // Explain decides as Evaluate does and tells how it came to that.
@@ -113,7 +120,7 @@ func (r *Resolved) Explain(now int64, attributes ...Attribute) Explanation {
 	e := Explanation{Decision: r.Evaluate(now, attributes...), Revision: r.revision}
 	switch {
 	case r.forced != nil:
-		e.DecidedBy, e.Revision = r.by.by, r.by.revision
+		e.DecidedBy, e.Revision, e.End = r.by.by, r.by.revision, r.by.end
 		e.Detail = "forces the variant " + strconv.Quote(r.forced.Name)
 	case e.Reason == Disabled:
 		e.DecidedBy, e.Detail = "state", "the flag is disabled; the caller's default applies"
@@ -147,6 +154,10 @@ func (r *Resolved) detail(e Explanation, result string) string {
 		return "the rule takes more than the allowed steps"
 	case e.Code == General:
 		return "the rule results in " + result + ", which is not among the variants"
+	case result == unbucketed && e.Variant == nil:
+		return "there is no " + TargetingKey + " to choose a bucket by, and no default variant; the caller's default applies"
+	case result == unbucketed:
+		return "there is no " + TargetingKey + " to choose a bucket by; the default variant applies"
 	case e.Reason == Default && e.Variant == nil:
 		return "the rule results in null, and there is no default variant; the caller's default applies"
 	case e.Reason == Default:
@@ -155,6 +166,9 @@ func (r *Resolved) detail(e Explanation, result string) string {
 		return "the rule results in " + result
 	}
 }
+
+// unbucketed is the result of a "fractional" without a value to bucket by.
+const unbucketed = "unbucketed"
 
 // trace returns the part of the rule that makes the result, and the result as
 // JSON; empty when it takes too many steps.
@@ -178,6 +192,9 @@ func (r *Resolved) trace(now int64, attributes []Attribute) (path document.Path,
 			n = next
 			continue
 		case opFractional:
+			if key, _ := m.attribute(who, TargetingKey); n.fractional.seed == nil && n.fractional.buckets != nil && key.typ != StringType {
+				return path.Key("fractional"), unbucketed
+			}
 			if i, simple := m.bucket(n, who, root()); simple && i >= 0 {
 				n, path = n.fractional.buckets[i].variant, path.Key("fractional").Index(i+len(n.args)-len(n.fractional.buckets)).Index(0)
 				continue
@@ -187,7 +204,7 @@ func (r *Resolved) trace(now int64, attributes []Attribute) (path document.Path,
 		if m.spent() {
 			return path, ""
 		}
-		return path, string(v.AppendJSON(nil))
+		return path, string(v.appendBrief(nil))
 	}
 }
 

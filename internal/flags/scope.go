@@ -1,7 +1,9 @@
 package flags
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -35,25 +37,33 @@ type scopeSpec struct {
 	Percent  *float64 `json:"percent"`
 }
 
-// target names what the override is about.
-func (s *overrideSpec) target() string {
+// target names what the override is about; empty when that is nothing known.
+func (o *overrideSpec) target() string {
 	switch {
-	case s.Mode != "":
-		return "mode/" + s.Mode
-	case s.Flag != "":
-		return "flag/" + s.Flag
-	case s.Breaker != "":
-		return "breaker/" + s.Breaker + s.Method
-	default:
+	case o.Mode != "":
+		return "mode/" + o.Mode
+	case o.Flag != "":
+		return "flag/" + o.Flag
+	case o.Breaker != "":
+		return "breaker/" + o.Breaker + o.Method
+	case o.Fault != nil:
 		return "fault"
+	default:
+		return ""
 	}
 }
 
 // compileOverride reads a definition that Validator accepts, and fails for others.
 func compileOverride(r *document.Resource, instance *Instance) (*override, error) {
 	o := &override{name: r.Name, revision: r.ModRevision, end: r.End}
-	if err := json.Unmarshal(r.Spec, &o.spec); err != nil {
+	// What this version does not know may narrow what the override is about.
+	decoder := json.NewDecoder(bytes.NewReader(r.Spec))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&o.spec); err != nil {
 		return nil, fmt.Errorf("read definition: %w", err)
+	}
+	if o.spec.target() == "" {
+		return nil, errors.New("read definition: it is about nothing that this version knows")
 	}
 	var err error
 	o.applies, err = instance.in(o.spec.Scope, o.spec.target())

@@ -179,6 +179,8 @@ func (m *machine) version(v Value) (semver, bool) {
 		return semver{}, false
 	}
 	s := m.text(v).str()
-	m.steps -= len(s) >> 6
+	if len(s) > 64 && !m.spend(len(s)>>4) {
+		return semver{}, false
+	}
 	return parseSemver(s)
 }

@@ -2,11 +2,13 @@ package flags
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/hamt"
 	"github.com/holdfast-dev/holdfast/internal/policy"
+	"github.com/holdfast-dev/holdfast/internal/schema"
 )
 
 // update is a view that is being made.
@@ -67,7 +69,7 @@ func (u *update) putFlag(r *document.Resource) {
 	default:
 		u.problem(r.Key, "has no meaning")
 	}
-	if f.broken && was != nil && !was.broken {
+	if f.broken && !f.disabled && was != nil && !was.broken {
 		return
 	}
 	u.setFlag(&Resolved{Flag: f, revision: r.ModRevision})
@@ -80,13 +82,15 @@ func (u *update) setFlag(r *Resolved) {
 }
 
 func (u *update) putPolicy(r *document.Resource) {
-	u.View.policies.Put(u.edit, btree.Text(r.Name), &resolvedPolicy{spec: r.Spec, revision: r.ModRevision})
-	u.policies[r.Name] = true
-	message := ""
+	next := &resolvedPolicy{spec: r.Spec, revision: r.ModRevision}
 	if _, violations := policy.Parse(r.Spec); len(violations) > 0 {
-		message = violations[0].String()
+		next.wrong = violations[0].String()
+		if was, _ := u.View.policies.Get(btree.Text(r.Name)); was != nil && was.spec != nil {
+			next.spec, next.revision = was.spec, was.revision
+		}
 	}
-	u.problem(r.Key, message)
+	u.View.policies.Put(u.edit, btree.Text(r.Name), next)
+	u.policies[r.Name] = true
 }
 
 // problem notes what is wrong with a resource; nothing if the message is empty.
@@ -123,7 +127,7 @@ func (u *update) remove(k document.Key) {
 func (u *update) resolve(was *effects) {
 	if u.stale {
 		u.effects = resolve(&u.modes, &u.overrides)
-		differing(u.flags, was.forces, u.effects.forces, func(a, b force) bool { return a == b })
+		differing(u.flags, was.forces, u.effects.forces, slices.Equal)
 		differing(u.policies, was.patches, u.effects.patches, samePatches)
 	}
 	for name := range u.flags {
@@ -143,6 +147,7 @@ func (u *update) resolvePolicy(name string) {
 	}
 	patches := u.effects.patches[name]
 	if p.spec == nil && len(patches) == 0 {
+		u.problem(document.Key{Kind: document.Policy, Name: name}, "")
 		u.View.policies.Delete(u.edit, btree.Text(name))
 		return
 	}
@@ -153,7 +158,13 @@ func (u *update) resolvePolicy(name string) {
 			spec = patched
 		}
 	}
-	p.policy, _ = policy.Parse(spec)
+	var violations []schema.Violation
+	p.policy, violations = policy.Parse(spec)
+	message := p.wrong
+	if message == "" && len(violations) > 0 {
+		message = "with the patches of " + patches[len(patches)-1].by + ": " + violations[0].String()
+	}
+	u.problem(document.Key{Kind: document.Policy, Name: name}, message)
 	u.View.policies.Put(u.edit, btree.Text(name), &p)
 }
 

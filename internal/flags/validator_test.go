@@ -138,11 +138,11 @@ func TestValidatorRefuses(t *testing.T) {
 				`levels[0].effects[0].action: "rejct" is not known; did you mean "reject"?`,
 				`levels[0].effects[1].code: "OK" is not known; it must be one of ` + strings.Join(errorCodes, ", "),
 				`levels[0].effects[1].retry_after: "5" is not a duration, such as "500ms" or "1m30s"`,
-				`levels[0].effects[1].methods[0]: "shop.Orders/Place" is not a method; write "/package.Service/Method", "/package.Service/*" or "*"`,
-				`levels[0].effects[1].methods[1]: "/shop.*/Place" has a * that is not the whole method; write "/package.Service/*" or "*"`,
-				`levels[0].effects[1].methods[2]: "/a/b/c" is not a method; write "/package.Service/Method", "/package.Service/*" or "*"`,
-				`levels[0].effects[1].methods[3]: "/a b/c" holds white space`,
-				`levels[0].effects[1].methods[4]: "/a/b*" has a * that is not the whole method; write "/package.Service/*" or "*"`,
+				`levels[0].effects[1].methods[0]: "shop.Orders/Place" is not a method; write "/package.Service/Method" or "/package.Service/*"`,
+				`levels[0].effects[1].methods[1]: "/shop.*/Place" has a * that is not the whole method; write "/package.Service/*"`,
+				`levels[0].effects[1].methods[2]: "/a/b/c" is not a method; write "/package.Service/Method" or "/package.Service/*"`,
+				`levels[0].effects[1].methods[3]: "/a b/c" holds white space or what cannot be printed`,
+				`levels[0].effects[1].methods[4]: "/a/b*" has a * that is not the whole method; write "/package.Service/*"`,
 				"levels[0].effects[1].methods[5]: is a number, but must be a string",
 				"levels[0].effects[2].percent: unknown key; known here: action, methods, operations, side_effects, except, side, max_age, vary",
 				`levels[0].effects[2].max_age: "-1s" must be more than 0`,
@@ -187,12 +187,19 @@ func TestValidatorRefuses(t *testing.T) {
 			`method: "/a/*" is a pattern; a breaker belongs to one method, or to the dependency without one`,
 		}},
 		{document.Override, `{"breaker":"b","hold":"open","method":"Charge"}`, []string{
-			`method: "Charge" is not a method; write "/package.Service/Method", "/package.Service/*" or "*"`,
+			`method: "Charge" is not a method; write "/package.Service/Method" or "/package.Service/*"`,
 		}},
 		{document.Override, `{"fault":{},"scope":{"selector":"zone in eu","percent":101,"zone":1}}`, []string{
 			"fault: is empty", "scope.zone: unknown key; known here: selector, percent",
 			`scope.selector: "eu" where '(' is expected (byte 8)`,
 			"scope.percent: is 101, but must be from 0 to 100",
+		}},
+		{document.Mode, `{"levels":[{"name":"a","effects":[{"action":"reject","operations":["search"],"side":"server"},{"action":"cache","side_effects":true,"max_age":"1m"}]}]}`, []string{
+			"levels[0].effects[0].side: operations are names that clients give to what they do; leave the side out",
+			"levels[0].effects[1].side_effects: no call with side effects is answered from a cache by a pattern; name the methods",
+		}},
+		{document.Override, `{"mode":"m","level":"x","scope":{"selector":"service=check*"}}`, []string{
+			`scope.selector: "service=check*" holds a *, which stands for itself only; list the values: service in (a,b)`,
 		}},
 		{document.Override, `{"fault":1,"scope":[]}`, []string{
 			"fault: is a number, but must be an object", "scope: is an array, but must be an object",

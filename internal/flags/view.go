@@ -44,6 +44,7 @@ type View struct {
 type resolvedPolicy struct {
 	spec     []byte // as declared; nil where only patches are
 	revision uint64
+	wrong    string // what is wrong with the declaration
 	policy   policy.Policy
 }
 
@@ -57,7 +58,8 @@ func NewView(instance Instance) *View {
 // namespace, for a view that holds none.
 //
 // A definition that cannot be compiled, because it comes from a newer version,
-// leaves what there was before it in force, and becomes one of Problems.
+// leaves what there was before it in force, and becomes one of Problems. A flag
+// that it disables is disabled; an override that cannot be read is not obeyed.
 func (v *View) Update(d document.Delta) *View {
 	u := &update{View: *v, edit: new(btree.Edit), byKeyEdit: new(hamt.Edit), policies: map[string]bool{}, flags: map[string]bool{}}
 	u.revision, u.root = d.To, d.Root
@@ -134,12 +136,13 @@ func (v *View) Effects() []MethodEffect { return v.effects.methods }
 // Method returns what is done with the calls of a method, such as
 // "/shop.Orders/Place", which is declared NO_SIDE_EFFECTS or not.
 func (v *View) Method(side Side, method string, noSideEffects bool) Plan {
-	return v.effects.plan(side, func(e *MethodEffect) bool { return e.Matches(method, noSideEffects) })
+	return v.effects.plan(func(e *MethodEffect) bool { return e.Side == side && e.Matches(method, noSideEffects) })
 }
 
-// Operation returns what is done with an operation that is no gRPC method.
+// Operation returns what is done with an operation that is no gRPC method. Only
+// clients have them.
 func (v *View) Operation(name string) Plan {
-	return v.effects.plan(ClientSide, func(e *MethodEffect) bool { return e.MatchesOperation(name) })
+	return v.effects.plan(func(e *MethodEffect) bool { return e.MatchesOperation(name) })
 }
 
 // Hold returns the override that holds the breaker of a dependency and method; false
@@ -180,13 +183,14 @@ func (v *View) Problems() []Problem {
 		problems = append(problems, Problem{k, message})
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.effects.forces)) {
-		f := v.effects.forces[name]
-		key := document.Key{Kind: document.Flag, Name: name}
-		switch r := v.Flag(name); {
-		case r == nil:
-			problems = append(problems, Problem{key, fmt.Sprintf("does not exist, but %s gives it the variant %q", f.by, f.variant)})
-		case r.forced == nil:
-			problems = append(problems, Problem{key, fmt.Sprintf("has no variant %q, which %s gives it", f.variant, f.by)})
+		key, r := document.Key{Kind: document.Flag, Name: name}, v.Flag(name)
+		for _, f := range v.effects.forces[name] {
+			switch {
+			case r == nil:
+				problems = append(problems, Problem{key, fmt.Sprintf("does not exist, but %s gives it the variant %q", f.by, f.variant)})
+			case r.Variant(f.variant) == nil:
+				problems = append(problems, Problem{key, fmt.Sprintf("has no variant %q, which %s gives it", f.variant, f.by)})
+			}
 		}
 	}
 	return problems

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -109,6 +110,16 @@ func TestPrecedence(t *testing.T) {
 			set("f", `{"flag":"ads","variant":"on"}`),
 		}, "override/f: on, STATIC"},
 		{"a variant that does not exist", []func(*space) document.Delta{set("f", `{"flag":"ads","variant":"blue"}`)}, "defaultVariant: on, STATIC"},
+		{"a variant that does not exist, over a level that has one", []func(*space) document.Delta{
+			set("m", `{"mode":"shop","level":"basic"}`), set("f", `{"flag":"ads","variant":"blue"}`),
+		}, "mode/shop=basic: off, STATIC"},
+		{"disabled by a newer version", []func(*space) document.Delta{func(s *space) document.Delta {
+			return s.put(document.Flag, "ads", `{"state":"DISABLED","variants":{"on":true},"targeting":{"future":[]}}`)
+		}}, "state: none, DISABLED"},
+		{"an override with a scope of a newer version", []func(*space) document.Delta{
+			set("f", `{"flag":"ads","variant":"off","scope":{"cells":["a"]}}`),
+		}, "defaultVariant: on, STATIC"},
+		{"an override of a newer version", []func(*space) document.Delta{set("f", `{"quota":"ads","variant":"off"}`)}, "defaultVariant: on, STATIC"},
 		{"the mode that was set last", []func(*space) document.Delta{
 			set("m", `{"mode":"shop","level":"basic"}`),
 			func(s *space) document.Delta {
@@ -147,6 +158,12 @@ func TestLevelsAndPlans(t *testing.T) {
 	if p := v.Method(ClientSide, "/shop.Catalog/Put", false); !p.Empty() {
 		t.Errorf("a pattern has a write answered from the cache: %+v", p)
 	}
+	closed := storefront(t, func(s *space) document.Delta {
+		return s.put(document.Mode, "shop", `{"levels":[{"name":"x","effects":[{"action":"reject","operations":["search"]}]}]}`)
+	}, set("a", `{"mode":"shop","level":"x"}`))
+	if p := closed.Operation("search"); p.Reject == nil {
+		t.Error("an operation is not rejected")
+	}
 	if p := v.Operation("search"); p.Fallback == nil || p.Fallback.Chain != "nothing" || v.Operation("other") != (Plan{}) {
 		t.Errorf("fallback: %+v", p)
 	}
@@ -159,6 +176,36 @@ func TestLevelsAndPlans(t *testing.T) {
 	}
 	if p := v.Method(ClientSide, "/shop.Search/Find", true); p.Shed == nil || p.Shed.Percent != 20 {
 		t.Errorf("shed: %+v", p)
+	}
+}
+
+// TestPolicyKeepsTheLastGood changes a policy to what this version cannot read, and
+// patches one into a contradiction.
+func TestPolicyKeepsTheLastGood(t *testing.T) {
+	policy := func(spec string) func(*space) document.Delta {
+		return func(s *space) document.Delta { return s.put(document.Policy, "payments", spec) }
+	}
+	v := storefront(t, policy(`{"timeouts":{"call":{"p99":2}}}`))
+	if p, ok := v.Policy("payments"); !ok || p.Timeouts.Call.String() != "5s" || len(v.Problems()) != 1 {
+		t.Errorf("call is %s, %v, problems %v", p.Timeouts.Call, ok, v.Problems())
+	}
+	v = storefront(t, policy(`{"timeouts":{"call":{"p99":2}}}`), policy(`{"timeouts":{"call":"4s"}}`))
+	if p, _ := v.Policy("payments"); p.Timeouts.Call.String() != "4s" || len(v.Problems()) != 0 {
+		t.Errorf("call is %s, problems %v", p.Timeouts.Call, v.Problems())
+	}
+	changes := []func(*space) document.Delta{
+		policy(`{"retry_policy":{"max_delay":"1s"}}`),
+		func(s *space) document.Delta {
+			return s.put(document.Mode, "slow", `{"levels":[{"name":"x","effects":[{"policy":"payments","patch":{"retry_policy":{"initial_delay":"1m"}}}]}]}`)
+		},
+		set("o", `{"mode":"slow","level":"x"}`),
+	}
+	if problems := storefront(t, changes...).Problems(); len(problems) != 1 || !strings.Contains(problems[0].String(), "mode/slow=x") {
+		t.Errorf("a patch into a contradiction: %v", problems)
+	}
+	changes = append(changes, func(s *space) document.Delta { return s.remove(document.Override, "o") })
+	if problems := storefront(t, changes...).Problems(); len(problems) != 0 {
+		t.Errorf("the patch is gone, but %v", problems)
 	}
 }
 
