@@ -1,13 +1,16 @@
-// Command bench measures Holdfast, beside a three-member etcd of the same run
-// where that says something. Every server is a process of its own and every
-// write is on three disks before it is acknowledged.
+// Command bench measures Holdfast: clusters beside a three-member etcd, where
+// every server is a process of its own and every write is on three disks before it
+// is acknowledged, and the evaluation of flags beside other evaluators, in this
+// process.
 //
 //	go run . write      throughput and latency of writes, beside etcd
 //	go run . watch      commit to watch on another server, nudge on and off, beside etcd
 //	go run . failover   time without acknowledged writes after kill -9 of the leader, beside etcd
 //	go run . flags      100,000 flags: load, memory, restart, latency against 1,000 flags
 //	go run . watchers   1,000 watchers on one server, one of which hardly reads
-//	go run . all        all of them
+//	go run . evaluate   decisions of flags, beside flagd core, LaunchDarkly and others
+//	go run . change     one changed flag among many, beside flagd core
+//	go run . all        all of them, the last two with short rounds
 //
 // Figures depend on the machine and on what else it does: the ratio to the
 // neighbour of the same run is what to read.
@@ -21,6 +24,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -30,31 +34,36 @@ import (
 
 // config is what the command line says.
 type config struct {
-	round    time.Duration
-	rounds   int
-	kills    int
-	writes   int
-	flags    int
-	watchers int
-	widths   string
-	systems  string
-	dir      string
-	server   string
-	other    string
+	round     time.Duration
+	benchtime time.Duration
+	rounds    int
+	kills     int
+	writes    int
+	flags     int
+	watchers  int
+	widths    string
+	systems   string
+	dir       string
+	server    string
+	other     string
 }
 
 type benchmark struct {
 	name string
 	run  func(context.Context, config) error
+	// inProcess benchmarks need no server.
+	inProcess bool
 }
 
 func benchmarks() []benchmark {
 	return []benchmark{
-		{"write", runWrite},
-		{"watch", runWatch},
-		{"failover", runFailover},
-		{"flags", runFlags},
-		{"watchers", runWatchers},
+		{name: "write", run: runWrite},
+		{name: "watch", run: runWatch},
+		{name: "failover", run: runFailover},
+		{name: "flags", run: runFlags},
+		{name: "watchers", run: runWatchers},
+		{name: "evaluate", run: runEvaluate, inProcess: true},
+		{name: "change", run: runChange, inProcess: true},
 	}
 }
 
@@ -75,6 +84,7 @@ func run() error {
 	var c config
 	set := flag.NewFlagSet("bench", flag.ExitOnError)
 	set.DurationVar(&c.round, "round", 4*time.Second, "length of one measured round of writes")
+	set.DurationVar(&c.benchtime, "benchtime", 0, "length of one measured round of evaluate and change; 0 means 1s, as a part of all 100ms")
 	set.IntVar(&c.rounds, "rounds", 3, "interleaved rounds per system and width")
 	set.IntVar(&c.kills, "kills", 20, "kills per system of failover")
 	set.IntVar(&c.writes, "writes", 400, "writes per row of watch and flags")
@@ -85,33 +95,48 @@ func run() error {
 	set.StringVar(&c.other, "beside", "", "another build of the server, measured beside this one by write")
 	set.StringVar(&c.dir, "dir", "", "where the data goes; empty means the directory for temporary files")
 	if len(os.Args) < 2 {
-		return fmt.Errorf("say what to measure: write, watch, failover, flags, watchers or all")
+		return fmt.Errorf("say what to measure: %s", choices())
 	}
 	if err := set.Parse(os.Args[2:]); err != nil {
 		return err
+	}
+	all := os.Args[1] == "all"
+	wanted := slices.DeleteFunc(benchmarks(), func(b benchmark) bool { return !all && b.name != os.Args[1] })
+	if len(wanted) == 0 {
+		return fmt.Errorf("%q is nothing to measure; say %s", os.Args[1], choices())
+	}
+	if c.benchtime == 0 && all {
+		c.benchtime = shortBenchtime
 	}
 	dir, err := os.MkdirTemp(c.dir, "holdfast-bench-")
 	if err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	c.dir = dir
-	if strings.Contains(c.systems, "holdfast") {
+	needsServer := slices.ContainsFunc(wanted, func(b benchmark) bool { return !b.inProcess })
+	if needsServer && strings.Contains(c.systems, "holdfast") {
 		if c.server, err = cluster.BuildServer(ctx, filepath.Join(dir, "bin")); err != nil {
 			return err
 		}
 	}
 	fmt.Printf("%s/%s, %d CPUs, load before: %s\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), loadAverage())
-	for _, b := range benchmarks() {
-		if os.Args[1] != b.name && os.Args[1] != "all" {
-			continue
-		}
+	for _, b := range wanted {
 		fmt.Printf("\n== %s\n", b.name)
 		if err := b.run(ctx, c); err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
 	}
 	return nil
+}
+
+// choices lists what can be measured.
+func choices() string {
+	var names strings.Builder
+	for _, b := range benchmarks() {
+		names.WriteString(b.name + ", ")
+	}
+	return names.String() + "or all"
 }
 
 // loadAverage tells how quiet the machine is; unknown where there is no /proc.
