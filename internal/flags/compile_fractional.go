@@ -45,9 +45,27 @@ func (c *compiler) fractional(path document.Path, n *node, src []any) *fractiona
 		f.buckets, f.total = buckets, total
 		if from == 1 {
 			f.seed = &n.args[0]
+			f.begun, f.rest = c.begin(f.seed.args)
 		}
 	}
 	return f
+}
+
+// begin hashes the first operands of a "cat", as far as they are the same for
+// everybody, and returns the others.
+func (c *compiler) begin(operands []node) (murmur, []node) {
+	var h murmur
+	for i := range operands {
+		switch n := &operands[i]; n.op {
+		case opFlagKey:
+			h = h.add(c.key)
+		case opConst:
+			h = h.add(string(appendResult(nil, n.value)))
+		default:
+			return h, operands[i:]
+		}
+	}
+	return h, nil
 }
 
 // bucket checks one bucket and returns its weight; false when it is only known at

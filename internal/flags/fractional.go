@@ -15,6 +15,10 @@ type fractional struct {
 	buckets []bucket
 	seed    *node
 	total   uint64
+	// begun is the hash of the first operands of a seed that is a "cat", and rest
+	// are the others: most seeds begin with the flag's key.
+	begun murmur
+	rest  []node
 }
 
 // bucket is a share of the hash values.
@@ -36,7 +40,7 @@ func (m *machine) bucket(n *node, who *subject, data Value) (i int, simple bool)
 	case f.seed == nil:
 		hash, ok = m.implicitHash(f, who)
 	case f.seed.op == opCat && !f.seed.spread && !f.v3:
-		hash, ok = m.catHash(f.seed, who, data)
+		hash, ok = m.catHash(f, who, data)
 	default:
 		seed := m.eval(f.seed, who, data)
 		switch {
@@ -83,10 +87,10 @@ func (m *machine) implicitHash(f *fractional, who *subject) (uint32, bool) {
 }
 
 // catHash hashes what "cat" would make.
-func (m *machine) catHash(n *node, who *subject, data Value) (uint32, bool) {
-	var h murmur
-	for i := range n.args {
-		v := m.eval(&n.args[i], who, data)
+func (m *machine) catHash(f *fractional, who *subject, data Value) (uint32, bool) {
+	h := f.begun
+	for i := range f.rest {
+		v := m.eval(&f.rest[i], who, data)
 		if v.typ != StringType {
 			v = m.text(v)
 		}

@@ -153,7 +153,7 @@ func TestEvaluateIsBounded(t *testing.T) {
 		"version":                 `{"none":[{"var":"l"},{"sem_ver":["` + digits + `.0.0","=",{"var":""}]}]}`,
 		"version made":            `{"none":[{"var":"l"},{"sem_ver":[{"cat":["` + digits + `.0.",{"var":""}]},"=","1.0.0"]}]}`,
 		"missing":                 `{"none":[{"var":"l"},{"===":[{"missing":[` + repeated(`"a%d"`, 50_000) + `,{"var":""}]},1]}]}`,
-		"seed":                    `{"none":[{"var":"l"},{"fractional":[{"cat":["` + digits + `",{"var":""}]},[0],[0]]}]}`,
+		"seed":                    `{"none":[{"var":"l"},{"fractional":[{"cat":[{"var":""},"` + digits + `"]},[0],[0]]}]}`,
 		"buckets":                 `{"none":[{"var":"l"},{"fractional":[{"cat":[{"var":""}]},` + repeated(`[0,{"var":""}]`, 20_000) + `]}]}`,
 		"literal buckets":         `{"none":[{"var":"l"},{"fractional":[{"cat":[{"var":""}]},` + repeated(`[0,1]`, 50_000) + `]}]}`,
 		"comparisons":             `{"none":[{"var":"l"},{"<":[-1,` + repeated(`%d`, 50_000) + `,{"var":""}]}]}`,
