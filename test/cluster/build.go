@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -46,6 +47,46 @@ func build(ctx context.Context, dir, program string, extra ...string) (string, e
 	}
 	return path, nil
 }
+
+// BuildPrevious compiles the server of the previous version, the one that
+// test/previous-version pins, into dir. It needs git and the history of the
+// repository; without them the error is ErrNoHistory.
+func BuildPrevious(ctx context.Context, dir string) (program, version string, err error) {
+	root, err := Root(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	pin, err := os.ReadFile(filepath.Join(root, "test", "previous-version"))
+	if err != nil {
+		return "", "", fmt.Errorf("find the previous version: %w", err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(pin)), "\n")
+	version, commit, _ := strings.Cut(lines[len(lines)-1], " ")
+	sources := filepath.Join(dir, "src")
+	if err := os.MkdirAll(sources, 0o700); err != nil {
+		return "", "", fmt.Errorf("make directory: %w", err)
+	}
+	archive := filepath.Join(dir, "src.tar")
+	cmd := exec.CommandContext(ctx, "git", "archive", "--output", archive, commit)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("%w: %w\n%s", ErrNoHistory, err, out)
+	}
+	if out, err := exec.CommandContext(ctx, "tar", "-xf", archive, "-C", sources).CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("unpack %s: %w\n%s", version, err, out)
+	}
+	program = filepath.Join(dir, "controlplane-"+version)
+	cmd = exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/controlplane")
+	cmd.Dir = sources
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("build %s: %w\n%s", version, err, out)
+	}
+	return program, version, nil
+}
+
+// ErrNoHistory tells that the repository does not have the commit of the previous
+// version.
+var ErrNoHistory = errors.New("the previous version is not at hand")
 
 // Root is the directory of the repository.
 func Root(ctx context.Context) (string, error) {

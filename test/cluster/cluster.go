@@ -182,6 +182,10 @@ func (c *Cluster) Restart(i int) error {
 	return nil
 }
 
+// Upgrade has servers that are started from now on run another program. No server
+// may be starting.
+func (c *Cluster) Upgrade(server string) { c.opts.Server = server }
+
 // Kill ends server i with SIGKILL and waits until the process is gone.
 func (c *Cluster) Kill(i int) error {
 	p := c.last(i)
