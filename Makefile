@@ -74,7 +74,7 @@ bench: ## Benchmarks of the packages, then the cluster beside etcd (about 15 min
 jepsen: ## The long profile of the real-process tests (about 10 min)
 	$(GO) test $(RACE) -count=1 -timeout 40m ./test/cluster -long -v
 
-conformance: ## Compare CASES fresh flags, drawn from SEED, with flagd's evaluator, and serve other clients (Node 20, npm; about 5 min)
+conformance: ## Compare CASES fresh flags, drawn from SEED, with flagd's evaluator, and serve other clients (Node 20, npm; about 3 min)
 	@command -v node >/dev/null && command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { \
 	  echo "make conformance needs Node 20 or newer, and npm; found node $$(node --version 2>/dev/null || echo "missing"), npm $$(npm --version 2>/dev/null || echo "missing")" >&2; exit 1; }
 	cd test/conformance/oracle && npm ci --ignore-scripts --no-audit --no-fund

@@ -85,7 +85,9 @@ func (m *machine) test(n *node, who *subject, data Value) bool {
 func (m *machine) leaf(n *node, who *subject) bool {
 	v, _ := m.attribute(who, n.attribute)
 	c := &n.args[1].value
-	if v.typ == StringType && c.typ == StringType {
+	switch {
+	case v.typ != c.typ:
+	case v.typ == StringType:
 		switch n.op { //nolint:exhaustive // others are below
 		case opEqual, opStrictEqual:
 			return v.str() == c.str()
@@ -93,6 +95,13 @@ func (m *machine) leaf(n *node, who *subject) bool {
 			return strings.HasPrefix(v.str(), c.str())
 		case opEndsWith:
 			return strings.HasSuffix(v.str(), c.str())
+		}
+	case v.typ == IntType && opLess <= n.op && n.op <= opGreaterEqual:
+		return ordered(n.op, int64(v.num), int64(c.num))
+	case v.typ == IntType || v.typ == BoolType:
+		switch n.op { //nolint:exhaustive // others are below
+		case opEqual, opStrictEqual:
+			return v.num == c.num
 		}
 	}
 	switch n.op {

@@ -108,9 +108,10 @@ func (m *machine) spent() bool { return m.steps < 0 }
 // root returns the whole data.
 func root() Value { return Value{typ: rootType} }
 
-// attribute returns the last attribute with a key.
+// attribute returns the last attribute with a key. It is short enough to be part
+// of its callers.
 func (m *machine) attribute(s *subject, key string) (Value, bool) {
-	if n := len(s.attributes); n > 64 && !m.spend(n>>4) {
+	if len(s.attributes) > few && !m.spend(len(s.attributes)>>4) {
 		return Value{}, false
 	}
 	for i := len(s.attributes) - 1; i >= 0; i-- { //nolint:modernize // an iterator copies each attribute
@@ -120,6 +121,9 @@ func (m *machine) attribute(s *subject, key string) (Value, bool) {
 	}
 	return Value{}, false
 }
+
+// few is up to how many members of an object are looked at for nothing.
+const few = 64
 
 const (
 	flagdKey     = "$flagd"
@@ -145,7 +149,7 @@ func (m *machine) step(who *subject, v Value, key string) (Value, bool) {
 		return m.attribute(who, key)
 	case ObjectType:
 		members := v.object()
-		if n := len(members); n > 64 && !m.spend(n>>4) {
+		if n := len(members); n > few && !m.spend(n>>4) {
 			return Value{}, false
 		}
 		for i := len(members) - 1; i >= 0; i-- { //nolint:modernize // an iterator copies each member
