@@ -101,8 +101,7 @@ func (a *app) eval(ctx context.Context, key string, f *evalFlags) error {
 	if err != nil {
 		return err
 	}
-	content.Puts = slices.DeleteFunc(content.Puts, func(r *document.Resource) bool { return r.End != 0 && r.End <= now.UnixMilli() })
-	view := flags.NewView(instance).Update(content)
+	view := flags.NewView(instance).Update(content).Expire(now.UnixMilli())
 	flag := view.Flag(key)
 	if flag == nil {
 		return a.noFlag(key, view, f.files)

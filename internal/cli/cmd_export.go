@@ -80,7 +80,7 @@ func (a *app) export(ctx context.Context, f *exportFlags) error {
 	}
 	definitions := map[string]json.RawMessage{}
 	if f.effective {
-		for r := range flags.NewView(instance).Update(content).Flags() {
+		for r := range flags.NewView(instance).Update(content).Expire(a.stateTime().UnixMilli()).Flags() {
 			definitions[r.Key()] = r.Definition()
 		}
 	} else {

@@ -1,7 +1,12 @@
 package cli
 
 import (
+	"context"
+	"maps"
+
 	"github.com/spf13/cobra"
+
+	"github.com/holdfast-dev/holdfast/internal/document"
 )
 
 // importCommand is `import`.
@@ -51,6 +56,9 @@ holdfast import flagd flags.json --print > flags.yaml`,
 			if show {
 				return a.printManifests(manifests)
 			}
+			if err := a.keepLabels(cmd.Context(), manifests); err != nil {
+				return err
+			}
 			return a.applyManifests(cmd.Context(), manifests, f)
 		},
 	}
@@ -58,6 +66,28 @@ holdfast import flagd flags.json --print > flags.yaml`,
 	cmd.Flags().BoolVar(&show, "print", false, "print documents for apply instead of sending anything")
 	a.applyFlags(cmd, f)
 	return cmd
+}
+
+// keepLabels gives flags that exist already the labels that they have: a flagd file
+// has no place for them.
+func (a *app) keepLabels(ctx context.Context, manifests []*manifest) error {
+	existing, _, err := a.listOf(ctx, document.Flag, &listFlags{})
+	if err != nil {
+		return err
+	}
+	labels := make(map[string]map[string]string, len(existing))
+	for _, r := range existing {
+		labels[r.GetKey().GetName()] = r.GetLabels()
+	}
+	for _, m := range manifests {
+		merged := maps.Clone(labels[m.key.Name])
+		if len(merged) == 0 {
+			continue
+		}
+		maps.Copy(merged, m.labels)
+		m.labels = merged
+	}
+	return nil
 }
 
 // printManifests writes documents that apply reads; as YAML unless JSON is asked

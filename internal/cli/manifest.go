@@ -279,11 +279,15 @@ func (r *manifestReader) spec(m *manifest) {
 	}
 	canonical, err := document.Canonical(m.specNode.appendJSON(nil))
 	if err != nil {
-		at := m.specNode
-		if syntax, ok := errors.AsType[*document.SyntaxError](err); ok {
-			at = m.specNode.locate(syntax.Path)
+		wrong := problem{file: m.file, line: m.specNode.line, text: err.Error()}
+		if m.key.Name != "" {
+			wrong.key = m.String()
 		}
-		r.bad(m.file, at, "spec: %v", err)
+		if syntax, ok := errors.AsType[*document.SyntaxError](err); ok {
+			// Its offset is that of a text which nobody has seen.
+			wrong.line, wrong.path, wrong.text = m.specNode.locate(syntax.Path).line, syntax.Path, syntax.Msg
+		}
+		r.problems = append(r.problems, wrong)
 		return
 	}
 	m.spec = canonical

@@ -41,7 +41,7 @@ func TestTokens(t *testing.T) {
 		{"Authorization", "Basic " + token, false},
 	} {
 		for _, path := range []string{pathEvaluate, pathEvaluate + "/f"} {
-			got := s.ask("POST", path, "", c.header, c.value)
+			got := s.ask("POST", path, "{}", "Content-Type", "application/json", c.header, c.value)
 			if c.fine != (got.status == http.StatusOK) || !c.fine && (got.status != http.StatusUnauthorized || got.header.Get("WWW-Authenticate") != "Bearer") {
 				t.Errorf("%+v: %s: %v", c, path, got)
 			}

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -62,6 +64,36 @@ func TestEvents(t *testing.T) {
 }
 
 // TestManyChangesAreSeveralEvents changes more flags than one event names.
+// TestOverridesEndWithoutALeader has an override end on a server that nobody tells
+// so, and go on where it was extended in time.
+func TestOverridesEndWithoutALeader(t *testing.T) {
+	s := ready(t, "a", on, "b", on)
+	override := func(name, flag string, ttl time.Duration) *storagev1.Step {
+		step := put("default", document.Override, name, `{"flag":"`+flag+`","variant":"off"}`)
+		step.TtlMs = ttl.Milliseconds()
+		return step
+	}
+	s.replica.do(transaction(override("short", "a", 50*time.Millisecond), override("long", "b", time.Hour)))
+	next := listen(t, s.conn, "")
+	if got, err := next(); err != nil || got != "provider_ready" {
+		t.Fatal(got, err)
+	}
+	variant := func(flag string) string { return s.ask("POST", pathEvaluate+"/"+flag, "").body }
+	if got := variant("a"); !strings.Contains(got, `"off"`) {
+		t.Fatalf("the override is not in force: %s", got)
+	}
+	s.replica.pass(time.Minute)
+	if got := variant("a"); !strings.Contains(got, `"on"`) {
+		t.Errorf("an override goes on after its end: %s", got)
+	}
+	if got := variant("b"); !strings.Contains(got, `"off"`) {
+		t.Errorf("another one has ended with it: %s", got)
+	}
+	if got, err := next(); err != nil || got != `configuration_change{"flags":{"a":{"type":"update"}}}` {
+		t.Errorf("told was %s, %v", got, err)
+	}
+}
+
 func TestManyChangesAreSeveralEvents(t *testing.T) {
 	s := ready(t)
 	next := listen(t, s.conn, "")

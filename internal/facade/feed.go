@@ -107,14 +107,27 @@ func (f *feed) watch(ctx context.Context, timer *time.Timer) {
 		return
 	}
 	defer sub.Close()
+	end := time.NewTimer(time.Hour) // of the override that ends first
+	defer end.Stop()
 	for {
-		if _, err := sub.Next(ctx, nil); err != nil {
+		end.Reset(f.untilEnd())
+		if _, err := sub.Next(ctx, end.C); err != nil {
 			return
 		}
 		if f.publish() {
 			pause(ctx, timer, coalescing)
 		}
 	}
+}
+
+// untilEnd returns the time until an override ends that nobody may be there to end.
+func (f *feed) untilEnd() time.Duration {
+	end := f.feeds.views.at(f.selector.namespace).NextEnd()
+	if end == 0 {
+		return time.Hour
+	}
+	// A little late: whoever leads ends it at its time.
+	return max(0, time.UnixMilli(end).Sub(f.feeds.views.clock())) + coalescing
 }
 
 func pause(ctx context.Context, timer *time.Timer, d time.Duration) {

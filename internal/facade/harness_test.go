@@ -43,6 +43,7 @@ type replica struct {
 
 	mu      sync.Mutex // guards the fields below
 	index   uint64
+	ahead   time.Duration // of the cluster's clock before the last command
 	serving error
 }
 
@@ -58,9 +59,22 @@ func newReplicaOf(t *testing.T, m *state.Machine) *replica {
 	return r
 }
 
-func (r *replica) View() *state.View    { return r.machine.View() }
-func (r *replica) StateTime() time.Time { return time.Now() }
-func (r *replica) Status() api.Status   { return api.Status{} }
+func (r *replica) View() *state.View  { return r.machine.View() }
+func (r *replica) Status() api.Status { return api.Status{} }
+
+// StateTime is that of the last command, and what the test adds to it.
+func (r *replica) StateTime() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return time.UnixMilli(int64(r.index)).Add(r.ahead)
+}
+
+// pass lets time pass without a command, as on a server that is cut off.
+func (r *replica) pass(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ahead += d
+}
 
 func (r *replica) Serving() error {
 	r.mu.Lock()

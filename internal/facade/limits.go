@@ -25,7 +25,7 @@ const (
 	maxStreams = 10_000
 	// maxSelectors is how many different selectors the open streams may have:
 	// RESOURCE_EXHAUSTED, HTTP 503.
-	maxSelectors = 256
+	maxSelectors = 4096
 	// maxNamespaces is how many namespaces are kept compiled before those that
 	// are gone from the state are dropped. The state holds no more.
 	maxNamespaces = 1024
@@ -53,9 +53,11 @@ const (
 	inactivityDelay = 120 * time.Second
 	// bodyTime is how long a request's body may take to arrive: HTTP 408.
 	bodyTime = 10 * time.Second
-	// sendTime is how long the HTTP port tries to send one message of a stream to
-	// a client that does not read.
+	// sendTime is how long the HTTP port tries to send what it has written to a
+	// client that does not read.
 	sendTime = 30 * time.Second
+	// drainTime is what requests under way get to end in when the server stops.
+	drainTime = 3 * time.Second
 	// eventKeys is how many flags one configuration_change names; what is more
 	// follows in further ones.
 	eventKeys = 1000

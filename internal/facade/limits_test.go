@@ -295,6 +295,36 @@ func TestHeaderLimit(t *testing.T) {
 
 // TestPingsAreAnswered pings the HTTP port far more often than any client, which
 // other servers end the connection for.
+// TestHeadOfEvents asks for the headers of the endless stream.
+func TestHeadOfEvents(t *testing.T) {
+	s := ready(t)
+	if got := s.ask("HEAD", pathEvents, ""); got.status != http.StatusMethodNotAllowed {
+		t.Errorf("%v", got)
+	}
+}
+
+// TestDrainDoesNotWaitForReaders has a client not read an answer that is larger
+// than what lies between it and the server.
+func TestDrainDoesNotWaitForReaders(t *testing.T) {
+	r := newReplica(t)
+	r.set(many(100, 100_000)...)
+	s := serve(t, r, Config{})
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", pathEvaluate)
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	s.Drain(within(t))
+	if took := time.Since(began); took > drainTime+5*time.Second {
+		t.Errorf("the drain took %s", took)
+	}
+}
+
 func TestPingsAreAnswered(t *testing.T) {
 	s := ready(t)
 	conn, err := net.Dial("tcp", s.addr)

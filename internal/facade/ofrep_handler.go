@@ -106,6 +106,11 @@ func (o *ofrep) bulk(w http.ResponseWriter, r *http.Request) {
 // changed, not what. A client that comes back with the id of what it heard last,
 // and has missed nothing, is told nothing; any other one is told at once.
 func (o *ofrep) events(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet { // the pattern means HEAD as well
+		w.Header().Set("Allow", http.MethodGet)
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
 	sel, err := parseSelector(r.URL.Query().Get("selector"))
 	if err != nil {
 		writeJSON(w, http.StatusBadRequest, faultBody("", "GENERAL", err.Error()))
@@ -155,11 +160,9 @@ type eventWriter struct {
 }
 
 func (e *eventWriter) write(b []byte) {
-	_ = e.control.SetWriteDeadline(time.Now().Add(sendTime)) // net/http always can
 	if _, e.err = e.w.Write(b); e.err == nil {
 		e.err = e.control.Flush()
 	}
-	_ = e.control.SetWriteDeadline(time.Time{})
 }
 
 // unavailable answers what only another server, or a later attempt, can mend.

@@ -147,13 +147,14 @@ func (e *sse) next() string {
 	return strings.Join(lines, "|")
 }
 
-func refetched(counter, revision uint64) string {
-	return fmt.Sprintf(`id: %d.%d|event: message|data: {"type":"refetchEvaluation","etag":"%[1]d.%[2]d"}`, counter, revision)
+func refetched(v version) string {
+	return fmt.Sprintf(`id: %s|event: message|data: {"type":"refetchEvaluation","etag":"%[1]s"}`, v)
 }
 
 func TestServerSentEvents(t *testing.T) {
 	s := ready(t, "a", on, "in-a", onIn("a"))
-	revision := s.replica.View().Revision()
+	first := s.service.views.at("default").version()
+	at := func(later uint64) version { return version{first.counter, first.mod + later, first.history} }
 	all, inA := s.events(""), s.events("?selector=flagSetId%3Da")
 	if all.StatusCode != http.StatusOK || all.Header.Get("Content-Type") != "text/event-stream" || all.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("%v", all.Response)
@@ -164,20 +165,23 @@ func TestServerSentEvents(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}
-	expect(all, refetched(1, revision)) // something may have changed since it has asked
-	expect(inA, refetched(1, revision))
+	expect(all, refetched(first)) // something may have changed since it has asked
+	expect(inA, refetched(first))
 	s.replica.set("a", off)
-	expect(all, refetched(1, revision+1))
+	expect(all, refetched(at(1)))
 	s.replica.set("in-a", on)
-	expect(all, refetched(1, revision+2))
-	expect(inA, refetched(1, revision+2))
+	expect(all, refetched(at(2)))
+	expect(inA, refetched(at(2)))
 	// Whoever has missed nothing is not sent to ask again.
-	back := s.events("", "Last-Event-ID", fmt.Sprintf("1.%d", revision+2))
-	expect(back, fmt.Sprintf(": holdfast|id: 1.%d", revision+2))
-	late := s.events("", "Last-Event-ID", fmt.Sprintf("1.%d", revision))
-	expect(late, refetched(1, revision+2))
+	back := s.events("", "Last-Event-ID", at(2).String())
+	expect(back, ": holdfast|id: "+at(2).String())
+	late := s.events("", "Last-Event-ID", first.String())
+	expect(late, refetched(at(2)))
+	other := at(2)
+	other.history++ // of another cluster
+	expect(s.events("", "Last-Event-ID", other.String()), refetched(at(2)))
 	s.replica.set("a", on)
-	expect(back, refetched(1, revision+3))
+	expect(back, refetched(at(3)))
 	if got := s.ask("GET", pathEvents+"?selector=x%3Dy", ""); got.status != http.StatusBadRequest {
 		t.Errorf("%v", got)
 	}

@@ -26,6 +26,8 @@ import (
 type Replica interface {
 	// View returns the state as it is now. It never blocks.
 	View() *state.View
+	// StateTime estimates the cluster's clock.
+	StateTime() time.Time
 	// Serving returns nil, or why this server must not answer.
 	Serving() error
 }
@@ -75,7 +77,7 @@ func New(config Config) *Server {
 	}
 	m := newMetrics(config.Registerer)
 	docs := &documents{limit: maxDocumentBytes, metrics: m, log: config.Logger, told: make(map[selector]bool)}
-	v := newViews(config.Replica.View)
+	v := newViews(config.Replica.View, config.Replica.StateTime)
 	s := &Server{
 		config: config, access: newAccess(config.Tokens, config.Origins), conns: maxConnections,
 		service: &service{
@@ -115,10 +117,13 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Drain ends the service politely: streams end spread over the jitter window, on
-// both ports, then requests under way are finished. What is not done when ctx ends
-// is cut off. The server is closed afterwards.
+// both ports, then requests under way are finished. What is not done soon after,
+// or when ctx ends, is cut off: nobody's stop waits for a client that does not
+// read. The server is closed afterwards.
 func (s *Server) Drain(ctx context.Context) {
 	s.service.streams.drain(ctx, s.config.DrainJitter, errDraining)
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
 	if err := s.web.Shutdown(ctx); err != nil {
 		s.config.Logger.Warn("requests for flags are cut off", "cause", err)
 	}

@@ -289,7 +289,7 @@ func TestPercentEncoded(t *testing.T) {
 // namespaces that do not exist.
 func TestViewsAreKeptUp(t *testing.T) {
 	r := newReplica(t)
-	v := newViews(r.View)
+	v := newViews(r.View, r.StateTime)
 	for i := range 50 {
 		r.set("a", fmt.Sprintf(`{"state":"ENABLED","variants":{"v%d":true},"defaultVariant":"v%d"}`, i, i))
 		if got := v.at("default").Flag("a").Evaluate(0).Variant.Name; got != fmt.Sprintf("v%d", i) {
@@ -326,7 +326,7 @@ func TestViewsGetOverForgottenDeletions(t *testing.T) {
 	for i := range 10 {
 		r.set(fmt.Sprint("f", i), on)
 	}
-	v := newViews(r.View)
+	v := newViews(r.View, r.StateTime)
 	v.at("default")
 	old := r.View()
 	for i := range 9 {
@@ -336,7 +336,7 @@ func TestViewsGetOverForgottenDeletions(t *testing.T) {
 	if n := now.Len(); n != 1 || now.Flag("f9") == nil {
 		t.Errorf("%d flags are left", n)
 	}
-	if got := (*v.spaces.Load())["default"].catchUp(old, old.Namespace("default")); got != now || v.at("default") != now {
+	if got := (*v.spaces.Load())["default"].catchUp(old, old.Namespace("default"), r.StateTime); got != now || v.at("default") != now {
 		t.Error("an older state took the view back")
 	}
 }
@@ -344,7 +344,7 @@ func TestViewsGetOverForgottenDeletions(t *testing.T) {
 // TestNamespacesAreBounded opens more namespaces than are kept.
 func TestNamespacesAreBounded(t *testing.T) {
 	r := newReplica(t)
-	v := newViews(r.View)
+	v := newViews(r.View, r.StateTime)
 	v.limit = 4
 	for i := range 20 {
 		name := fmt.Sprint("n", i)
@@ -362,7 +362,7 @@ func TestNamespacesAreBounded(t *testing.T) {
 // TestViewsAreSharedSafely asks from many goroutines while the state changes.
 func TestViewsAreSharedSafely(t *testing.T) {
 	r := newReplica(t)
-	v := newViews(r.View)
+	v := newViews(r.View, r.StateTime)
 	var all sync.WaitGroup
 	stop := make(chan struct{})
 	for range 4 {
@@ -396,7 +396,7 @@ func TestViewsAreSharedSafely(t *testing.T) {
 func TestChangesSeeContent(t *testing.T) {
 	r := newReplica(t)
 	r.set("a", on, "b", on, "gone", on, "moves", onIn("x"))
-	v := newViews(r.View)
+	v := newViews(r.View, r.StateTime)
 	was := v.at("default").View
 	r.newEpoch() // everything is made anew
 	r.set("b", off, "new", on, "moves", onIn("y"))

@@ -1,10 +1,13 @@
 package facade
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/flags"
@@ -16,6 +19,7 @@ import (
 // when it is asked for after a change.
 type views struct {
 	state func() *state.View
+	clock func() time.Time // of the state
 	empty *flags.View
 	limit int
 
@@ -39,8 +43,8 @@ type compiled struct {
 	revision, mod uint64
 }
 
-func newViews(current func() *state.View) *views {
-	v := &views{state: current, empty: flags.NewView(flags.Instance{}), limit: maxNamespaces}
+func newViews(current func() *state.View, clock func() time.Time) *views {
+	v := &views{state: current, clock: clock, empty: flags.NewView(flags.Instance{}), limit: maxNamespaces}
 	v.spaces.Store(&map[string]*space{})
 	return v
 }
@@ -50,7 +54,7 @@ func (v *views) at(namespace string) *compiled {
 	now := v.state()
 	s := (*v.spaces.Load())[namespace]
 	if s != nil {
-		if c := s.current.Load(); c.index == now.Index() && c.epoch == now.Epoch() {
+		if c := s.current.Load(); c.index == now.Index() && c.epoch == now.Epoch() && !v.due(c) {
 			return c
 		}
 	}
@@ -64,7 +68,13 @@ func (v *views) at(namespace string) *compiled {
 	if s == nil {
 		s = v.open(now, namespace)
 	}
-	return s.catchUp(now, content)
+	return s.catchUp(now, content, v.clock)
+}
+
+// due tells whether an override has ended that the state still holds: nobody
+// leads who would end it.
+func (v *views) due(c *compiled) bool {
+	return c.NextEnd() > 0 && v.clock().UnixMilli() >= c.NextEnd()
 }
 
 // open returns the namespace's entry, a new one if need be. When there are too
@@ -88,13 +98,13 @@ func (v *views) open(now *state.View, namespace string) *space {
 }
 
 // catchUp brings the namespace to a state, or leaves it past it.
-func (s *space) catchUp(now *state.View, content *state.Namespace) *compiled {
+func (s *space) catchUp(now *state.View, content *state.Namespace, clock func() time.Time) *compiled {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	have := s.current.Load()
 	same := have.epoch == now.Epoch()
 	if have.index >= now.Index() && (same || have.epoch.Counter > now.Epoch().Counter) {
-		return have
+		return s.expire(have, clock)
 	}
 	next := &compiled{View: have.View, epoch: now.Epoch(), index: now.Index(), revision: now.Revision(), mod: content.ModRevision()}
 	switch delta, known := content.Since(have.revision); {
@@ -104,8 +114,21 @@ func (s *space) catchUp(now *state.View, content *state.Namespace) *compiled {
 	case len(delta.Puts)+len(delta.Deletes) > 0:
 		next.View = have.Update(delta)
 	}
-	s.current.Store(next)
-	return next
+	return s.expire(next, clock)
+}
+
+// expire shows a namespace without the overrides that have ended. The caller holds
+// the lock.
+func (s *space) expire(c *compiled, clock func() time.Time) *compiled {
+	if c.NextEnd() > 0 {
+		if view := c.Expire(clock().UnixMilli()); view != c.View {
+			ended := *c
+			ended.View = view
+			c = &ended
+		}
+	}
+	s.current.Store(c)
+	return c
 }
 
 // whole is a namespace as a delta onto nothing.
@@ -118,21 +141,34 @@ func whole(now *state.View, content *state.Namespace) document.Delta {
 	return d
 }
 
-// version names the content: servers with the same content have the same version.
-func (c *compiled) version() version { return version{c.epoch.Counter, c.mod} }
-
-// version tells contents of a namespace apart, and which is newer.
-type version struct{ counter, mod uint64 }
-
-// String is the inverse of parseVersion.
-func (v version) String() string { return fmt.Sprintf("%d.%d", v.counter, v.mod) }
-
-func parseVersion(text string) (v version, ok bool) {
-	n, err := fmt.Sscanf(text, "%d.%d", &v.counter, &v.mod)
-	return v, n == 2 && err == nil
+// version names the content: servers of a cluster with the same content have the
+// same version.
+func (c *compiled) version() version {
+	h := sha256.New()
+	_, _ = h.Write(c.epoch.Lineage[:])
+	_, _ = h.Write(binary.BigEndian.AppendUint64(nil, c.epoch.Nonce))
+	return version{c.epoch.Counter, c.mod, binary.BigEndian.Uint32(h.Sum(nil))}
 }
 
-// before tells whether v is older than another version.
+// version tells contents of a namespace apart, and, of one history, which is
+// newer.
+type version struct {
+	counter, mod uint64
+	history      uint32 // hash of what tells histories of one counter apart
+}
+
+// String is the inverse of parseVersion.
+func (v version) String() string { return fmt.Sprintf("%d.%d.%x", v.counter, v.mod, v.history) }
+
+func parseVersion(text string) (v version, ok bool) {
+	n, err := fmt.Sscanf(text, "%d.%d.%x", &v.counter, &v.mod, &v.history)
+	return v, n == 3 && err == nil
+}
+
+// before tells whether v is known to be older than another version.
 func (v version) before(other version) bool {
-	return v.counter < other.counter || v.counter == other.counter && v.mod < other.mod
+	if v.counter != other.counter {
+		return v.counter < other.counter
+	}
+	return v.history == other.history && v.mod < other.mod
 }

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,11 +145,26 @@ func (w *notedWriter) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
+	defer w.hurry()()
 	return w.ResponseWriter.Write(b) //nolint:wrapcheck // it stands for another
 }
 
 // Flush implements http.Flusher, which Connect asks for.
-func (w *notedWriter) Flush() { _ = http.NewResponseController(w.ResponseWriter).Flush() }
+func (w *notedWriter) Flush() { _ = w.FlushError() }
+
+// FlushError is what http.ResponseController flushes with.
+func (w *notedWriter) FlushError() error {
+	defer w.hurry()()
+	return http.NewResponseController(w.ResponseWriter).Flush() //nolint:wrapcheck // it stands for another
+}
+
+// hurry bounds the time of what is sent until the function that it returns is
+// called, so that a client that does not read holds no memory for ever.
+func (w *notedWriter) hurry() (done func()) {
+	control := http.NewResponseController(w.ResponseWriter)
+	_ = control.SetWriteDeadline(time.Now().Add(sendTime)) // net/http always can
+	return func() { _ = control.SetWriteDeadline(time.Time{}) }
+}
 
 // Unwrap is for http.ResponseController.
 func (w *notedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
@@ -162,7 +178,7 @@ func (s *Server) authenticated(next http.Handler) http.Handler {
 		switch {
 		case s.access.allows(r):
 			next.ServeHTTP(w, r)
-		case errorWriter.IsSupported(r):
+		case !strings.HasPrefix(r.URL.Path, "/ofrep/") && errorWriter.IsSupported(r):
 			_ = errorWriter.Write(w, r, asConnect(errToken)) // the client is gone if it fails
 		default:
 			w.Header().Set("WWW-Authenticate", "Bearer")

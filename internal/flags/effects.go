@@ -52,6 +52,8 @@ type effects struct {
 	patches map[string][]patchBy // in the order in which they apply
 	methods []MethodEffect       // the strongest last
 	holds   []Hold
+	// next is when the first of the overrides ends; 0 if none does.
+	next int64
 	// problems are of overrides that cannot be obeyed.
 	problems []Problem
 }
@@ -81,6 +83,9 @@ func resolve(modes *btree.Map[btree.Text, *mode], overrides *btree.Map[btree.Tex
 	levels := map[string]Level{}
 	var variants []*override
 	for _, o := range overrides.All() {
+		if o.end > 0 && (e.next == 0 || o.end < e.next) {
+			e.next = o.end
+		}
 		switch {
 		case !o.applies:
 		case o.spec.Mode != "":

@@ -74,6 +74,26 @@ func (v *View) Update(d document.Delta) *View {
 	return &next
 }
 
+// NextEnd returns when the first of the overrides ends, state time in milliseconds
+// since 1970; 0 if none does.
+func (v *View) NextEnd() int64 { return v.effects.next }
+
+// Expire returns the view at a time: without the overrides that have ended by
+// then, state time in milliseconds since 1970. Who is cut off from those who would
+// tell, ends them so. It returns v itself while there is nothing to end.
+func (v *View) Expire(now int64) *View {
+	if v.effects.next == 0 || now < v.effects.next {
+		return v
+	}
+	d := document.Delta{From: v.revision, To: v.revision, Root: v.root}
+	for _, o := range v.overrides.All() {
+		if o.end > 0 && o.end <= now {
+			d.Deletes = append(d.Deletes, document.Tombstone{Key: document.Key{Kind: document.Override, Name: o.name}, Ended: true})
+		}
+	}
+	return v.Update(d)
+}
+
 // Revision returns the revision up to which the view is.
 func (v *View) Revision() uint64 { return v.revision }
 

@@ -223,6 +223,32 @@ func TestHolds(t *testing.T) {
 	}
 }
 
+// TestExpire ends overrides at their time, and lets one be prolonged.
+func TestExpire(t *testing.T) {
+	v := storefront(t, set("m", `{"mode":"shop","level":"basic"}`), set("f", `{"flag":"ads","variant":"on"}`)) // end at 4000 and 5000
+	by := func(v *View) string { return v.Flag("ads").Explain(0).DecidedBy }
+	if v.NextEnd() != 4000 || v.Expire(3999) != v || by(v) != "override/f" {
+		t.Errorf("before its end: next %d, by %s", v.NextEnd(), by(v))
+	}
+	half := v.Expire(4000)
+	if half.NextEnd() != 5000 || half.Mode("shop").Rank != 0 || by(half) != "override/f" || half.Revision() != v.Revision() {
+		t.Errorf("after the first end: next %d, mode %v, by %s", half.NextEnd(), half.Mode("shop"), by(half))
+	}
+	over := half.Expire(9000)
+	if over.NextEnd() != 0 || by(over) != "defaultVariant" || over.Expire(1<<62) != over {
+		t.Errorf("after all: next %d, by %s", over.NextEnd(), by(over))
+	}
+	again := over.Update(document.Delta{To: 9, Puts: []*document.Resource{{
+		Key: document.Key{Kind: document.Override, Name: "f"}, Spec: []byte(`{"flag":"ads","variant":"off"}`), ModRevision: 9, End: 20_000,
+	}}})
+	if again.NextEnd() != 20_000 || by(again) != "override/f" {
+		t.Errorf("set again: next %d, by %s", again.NextEnd(), by(again))
+	}
+	if by(v) != "override/f" {
+		t.Error("the view that was expired has changed")
+	}
+}
+
 func TestProblems(t *testing.T) {
 	v := storefront(t,
 		set("a", `{"mode":"nothing","level":"x"}`), set("b", `{"mode":"shop","level":"x"}`),
