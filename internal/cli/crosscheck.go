@@ -25,12 +25,13 @@ type crossChecker struct {
 // crossCheck adds what is wrong between the definitions that a reader has read.
 func crossCheck(r *manifestReader) {
 	c := &crossChecker{reader: r, declared: map[place]*manifest{}, names: map[place][]string{}}
-	for _, m := range r.manifests {
+	all := slices.Concat(r.faulty, r.manifests)
+	for _, m := range all {
 		c.declared[place{m.namespace, m.key}] = m
-		all := place{m.namespace, document.Key{Kind: m.key.Kind}}
-		c.names[all] = append(c.names[all], m.key.Name)
+		kind := place{m.namespace, document.Key{Kind: m.key.Kind}}
+		c.names[kind] = append(c.names[kind], m.key.Name)
 	}
-	for _, m := range r.manifests {
+	for _, m := range all {
 		switch m.key.Kind { //nolint:exhaustive // others name nothing
 		case document.Mode:
 			c.mode(m)
@@ -93,10 +94,10 @@ func (c *crossChecker) variant(m *manifest, path document.Path, flag, variant st
 }
 
 // find returns a definition, or nil after a warning that there is none. One that
-// is there but faulty is told of already.
+// has faults of its own is one as far as it can be read.
 func (c *crossChecker) find(m *manifest, path document.Path, key document.Key) *manifest {
 	at := place{m.namespace, key}
-	if def := c.declared[at]; def != nil || c.reader.named[at] {
+	if def := c.declared[at]; def != nil {
 		return def
 	}
 	text := fmt.Sprintf("the files do not declare %s", key)
@@ -111,8 +112,8 @@ func (c *crossChecker) find(m *manifest, path document.Path, key document.Key) *
 
 // among checks that a definition has what is named.
 func (c *crossChecker) among(m *manifest, path document.Path, def *manifest, what, name string, of []string) {
-	if slices.Contains(of, name) {
-		return
+	if len(of) == 0 || slices.Contains(of, name) {
+		return // where there is nothing to choose from, that has been told
 	}
 	text := fmt.Sprintf("%s has no %s %q; it has %s", def, what, name, strings.Join(of, ", "))
 	if hint := didYouMean(name, of); hint != "" {

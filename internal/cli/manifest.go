@@ -79,8 +79,8 @@ type manifestReader struct {
 	seen map[string]*manifest
 	// lenient takes flagd files and overrides as well, which apply does not.
 	lenient bool
-	// named are the resources that documents name, also faulty ones.
-	named map[place]bool
+	// faulty are those with problems, as far as they could be read.
+	faulty []*manifest
 }
 
 // place names a resource in all namespaces.
@@ -140,11 +140,8 @@ func (r *manifestReader) document(file string, n *node) {
 	}
 	before := len(r.problems)
 	m := r.resource(file, n)
-	if r.named == nil {
-		r.named = map[place]bool{}
-	}
-	r.named[place{m.namespace, m.key}] = true
 	if len(r.problems) > before {
+		r.faulty = append(r.faulty, m)
 		return
 	}
 	id := m.namespace + "\x00" + m.String()

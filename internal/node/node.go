@@ -401,11 +401,14 @@ func (n *Node) Drain(ctx context.Context) error {
 			n.log.Warn("leadership not handed over; the others will elect", "error", err)
 		}
 	}
-	// Together, as each spreads its streams over the jitter.
+	// Together, as each spreads its streams over the jitter, and in half of the time:
+	// a client that does not read must not take it from what stops after them.
+	services, done := context.WithTimeout(ctx, n.config.ShutdownTimeout/2)
 	var flags sync.WaitGroup
-	flags.Go(func() { n.facade.Drain(ctx) })
-	n.api.Drain(ctx)
+	flags.Go(func() { n.facade.Drain(services) })
+	n.api.Drain(services)
 	flags.Wait()
+	done()
 	err := n.Stop(ctx)
 	n.log.Info("stopped")
 	return err
