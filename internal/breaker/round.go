@@ -1,0 +1,214 @@
+package breaker
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// State is what a breaker does with calls.
+type State uint8
+
+// Closed and ForcedClosed admit all calls, HalfOpen a few probes, Recovering a
+// share; Open and ForcedOpen none.
+const (
+	Closed State = iota
+	ForcedClosed
+	Recovering
+	HalfOpen
+	Open
+	ForcedOpen
+)
+
+func (s State) String() string {
+	return [...]string{"closed", "forced closed", "recovering", "half-open", "open", "forced open"}[s]
+}
+
+// round is what a breaker is between two transitions. It does not change, except
+// for what its statistics count.
+type round struct {
+	state      State
+	generation uint64 // of the tickets that it gives out
+	since      int64
+	rules      *rules
+	stats      *stats
+	seed       uint64
+
+	pause time.Duration // how long it was meant to be open last, before jitter; 0 if never
+
+	until int64 // Open: when probes may begin; Recovering: when the step may end
+
+	leases []lease // HalfOpen: probes without an answer
+	issued uint32  // leases so far
+	good   int     // probes that answered well
+
+	step int  // Recovering: the index of its share
+	seen bool // whether the step saw a success
+}
+
+// lease is the right of one call to be a probe.
+type lease struct {
+	id    uint32
+	until int64
+}
+
+// next begins a round of a new generation, with nothing seen.
+func (r *round) next(now int64, s State) *round {
+	return &round{
+		state: s, generation: r.generation + 1, since: now,
+		rules: r.rules, stats: newStats(r.rules.width), seed: r.seed, pause: r.pause,
+	}
+}
+
+// with is the same round changed a little.
+func (r *round) with(change func(*round)) *round {
+	next := *r
+	change(&next)
+	return &next
+}
+
+// open opens from a point in time on, for longer than the last time.
+func (r *round) open(now, from int64) *round {
+	next := r.next(now, Open)
+	next.pause = r.longer()
+	next.until = from + int64(next.jittered(next.pause))
+	return next
+}
+
+// longer is how long to stay open this time. Successes of the round undo what
+// earlier openings added.
+func (r *round) longer() time.Duration {
+	s := r.rules
+	if r.pause == 0 {
+		return s.Timeout
+	}
+	undone := math.Floor(float64(r.stats.successes()) / float64(s.VolumeThreshold))
+	pause := float64(r.pause)
+	if r.state == Closed || r.state == Recovering {
+		pause /= math.Pow(s.Multiplier, undone)
+	}
+	if pause < float64(s.Timeout) {
+		return s.Timeout
+	}
+	return time.Duration(min(pause*s.Multiplier, float64(s.MaxTimeout)))
+}
+
+// jittered draws a time from around d, always the same one in the same generation.
+func (r *round) jittered(d time.Duration) time.Duration {
+	u := float64(mix(r.seed+r.generation)>>11)/(1<<53)*2 - 1
+	return max(time.Duration(float64(d)*(1+r.rules.Jitter*u)), 1)
+}
+
+// mix is the finalizer of SplitMix64: neighbours in, independent numbers out.
+func mix(x uint64) uint64 {
+	x *= 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// probing is half-open with its first probe under way.
+func (r *round) probing(now int64) *round {
+	next := r.next(now, HalfOpen)
+	next.lend(now)
+	return next
+}
+
+// lend adds a lease to a round that nobody else has seen yet.
+func (r *round) lend(now int64) {
+	r.issued = r.issued%(1<<leaseBits-1) + 1
+	r.leases = append(slices.Clip(r.leases), lease{r.issued, now + int64(r.rules.ProbeTimeout)})
+}
+
+// firstEnd is when the first lease ends.
+func (r *round) firstEnd() int64 {
+	end := int64(math.MaxInt64)
+	for _, l := range r.leases {
+		end = min(end, l.until)
+	}
+	return end
+}
+
+func (r *round) lease(id uint32) int {
+	return slices.IndexFunc(r.leases, func(l lease) bool { return l.id == id })
+}
+
+// admitted tells whether a call with this ticket belongs to the round.
+func (r *round) admitted(t Ticket) bool {
+	return r.generation == t.generation() && (r.state != HalfOpen || r.lease(t.lease()) >= 0)
+}
+
+// answered is the round after a probe's answer.
+func (r *round) answered(now int64, t Ticket, c Class, slow bool) (*round, Reason) {
+	switch {
+	case c == Failure || slow && r.rules.SlowRatio > 0:
+		return r.open(now, now), ProbeFailed
+	case c != Neutral && c != Overload && r.good+1 >= r.rules.SuccessThreshold:
+		return r.recovering(now), ProbesSucceeded
+	}
+	return r.with(func(n *round) {
+		i := r.lease(t.lease())
+		n.leases = slices.Delete(slices.Clone(r.leases), i, i+1)
+		if c != Neutral && c != Overload {
+			n.good++
+		}
+	}), 0
+}
+
+// recovering begins the ramp, if there is one.
+func (r *round) recovering(now int64) *round {
+	if len(r.rules.Ramp) == 0 {
+		return r.next(now, Closed)
+	}
+	next := r.next(now, Recovering)
+	next.until = now + int64(r.rules.RampStep)
+	return next
+}
+
+// stepped is the round after the time of a step of the ramp: the same step again
+// unless it saw a success, the next step, or Closed in the same generation, since
+// the calls that are still under way tell of the same recovery.
+func (r *round) stepped(now int64) *round {
+	return r.with(func(n *round) {
+		n.seen, n.until = false, now+int64(r.rules.RampStep)
+		if r.seen {
+			n.step++
+		}
+		if n.step >= len(r.rules.Ramp) {
+			n.state, n.since, n.step, n.until = Closed, now, 0, 0
+		}
+	})
+}
+
+// admits draws whether a call belongs to the share of the ramp's step.
+func (r *round) admits() bool {
+	if r.step >= len(r.rules.Ramp) {
+		return true
+	}
+	draw := mix(r.seed ^ mix(r.generation+r.stats.offered.Add(1)))
+	return float64(draw>>11)/(1<<53) < r.rules.Ramp[r.step]
+}
+
+// recorded is the round after a result that its statistics hold already, or nil if
+// it stays.
+func (r *round) recorded(now int64, t Ticket, c Class, slow bool) (*round, Reason) {
+	volume := r.rules.VolumeThreshold
+	switch r.state {
+	case HalfOpen:
+		return r.answered(now, t, c, slow)
+	case Recovering:
+		volume = 1
+	case Closed:
+	default:
+		return nil, 0
+	}
+	if c == Failure || slow {
+		if why := r.stats.reason(now, r.rules, volume); why != 0 {
+			return r.open(now, now), why
+		}
+	}
+	if r.state == Recovering && !r.seen && (c == Success || c == Slow) {
+		return r.with(func(n *round) { n.seen = true }), 0
+	}
+	return nil, 0
+}
