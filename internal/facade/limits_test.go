@@ -303,21 +303,33 @@ func TestHeadOfEvents(t *testing.T) {
 	}
 }
 
-// TestDrainDoesNotWaitForReaders has a client not read an answer that is larger
-// than what lies between it and the server.
-func TestDrainDoesNotWaitForReaders(t *testing.T) {
+// unread asks a server for more than what lies between it and a client that does
+// not read on.
+func unread(t *testing.T, options ...func(*Server)) *served {
+	t.Helper()
 	r := newReplica(t)
 	r.set(many(100, 100_000)...)
-	s := serve(t, r, Config{})
+	s := serve(t, r, Config{}, options...)
 	conn, err := net.Dial("tcp", s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	t.Cleanup(func() { conn.Close() })
 	fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", pathEvaluate)
 	if _, err := conn.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+func TestAnswersThatNobodyReadsAreGivenUp(t *testing.T) {
+	s := unread(t, func(s *Server) { s.patience = 20 * time.Millisecond })
+	ended := s.service.metrics.requests.WithLabelValues("POST "+pathEvaluate, "200")
+	eventually(t, "the end of the answer", func() bool { return testutil.ToFloat64(ended) == 1 })
+}
+
+func TestDrainDoesNotWaitForReaders(t *testing.T) {
+	s := unread(t)
 	began := time.Now()
 	s.Drain(within(t))
 	if took := time.Since(began); took > drainTime+5*time.Second {

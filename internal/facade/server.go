@@ -60,6 +60,8 @@ type Server struct {
 	access  access
 	web     *http.Server
 	conns   int // the most connections to the HTTP port
+	// patience is how long is tried to send what was written.
+	patience time.Duration
 
 	stop     context.CancelFunc // ends the goroutine that follows the replica
 	stopped  sync.WaitGroup
@@ -79,7 +81,7 @@ func New(config Config) *Server {
 	docs := &documents{limit: maxDocumentBytes, metrics: m, log: config.Logger, told: make(map[selector]bool)}
 	v := newViews(config.Replica.View, config.Replica.StateTime)
 	s := &Server{
-		config: config, access: newAccess(config.Tokens, config.Origins), conns: maxConnections,
+		config: config, access: newAccess(config.Tokens, config.Origins), conns: maxConnections, patience: sendTime,
 		service: &service{
 			replica: config.Replica, views: v, metrics: m, documents: docs, now: time.Now, keepAlive: keepAlive, catchUp: maxCatchUp,
 			feeds:   &feeds{views: v, hub: config.Hub, limit: maxSelectors, encode: docs.share, open: make(map[selector]*feed)},

@@ -79,7 +79,7 @@ func (s *Server) observed(mux *http.ServeMux, next http.Handler) http.Handler {
 		if route == "" {
 			route = "none"
 		}
-		noted := &notedWriter{ResponseWriter: w}
+		noted := &notedWriter{ResponseWriter: w, patience: s.patience}
 		defer func() {
 			if p := recover(); p != nil {
 				if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
@@ -126,10 +126,11 @@ func (s *Server) panicked(where string, p any) {
 	s.config.Logger.Error("a handler panicked", "where", where, "panic", p, "stack", string(debug.Stack()))
 }
 
-// notedWriter remembers the status.
+// notedWriter remembers the status, and does not wait for readers for ever.
 type notedWriter struct {
 	http.ResponseWriter
-	status int
+	patience time.Duration
+	status   int
 }
 
 // WriteHeader implements http.ResponseWriter.
@@ -162,7 +163,7 @@ func (w *notedWriter) FlushError() error {
 // called, so that a client that does not read holds no memory for ever.
 func (w *notedWriter) hurry() (done func()) {
 	control := http.NewResponseController(w.ResponseWriter)
-	_ = control.SetWriteDeadline(time.Now().Add(sendTime)) // net/http always can
+	_ = control.SetWriteDeadline(time.Now().Add(w.patience)) // net/http always can
 	return func() { _ = control.SetWriteDeadline(time.Time{}) }
 }
 

@@ -17,13 +17,6 @@ const (
 	MaxLevels = 64
 )
 
-// errorCodes are the gRPC codes that a call can be rejected with.
-var errorCodes = []string{ //nolint:gochecknoglobals // a table
-	"CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
-	"UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
-}
-
 func checkMode(f schema.Fields) {
 	f.Only("description", "levels")
 	f.Description("description")
@@ -107,7 +100,7 @@ func checkAction(effect schema.Fields) {
 	switch action {
 	case "reject":
 		effect.Only(append(known, "code", "message", "retry_after")...)
-		effect.Choice("code", errorCodes...)
+		effect.Choice("code", policy.ErrorNames()...)
 		effect.Text("message")
 		effect.Duration("retry_after")
 	case "fallback":

@@ -182,4 +182,5 @@ func appendScalar(b []byte, v Value) []byte {
 	}
 }
 
+// unsafeString returns bytes, which nobody changes any more, as a string.
 func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

@@ -53,7 +53,7 @@ func (c *compiler) rule(path document.Path, src any, result bool) node {
 		}
 		n := c.constant(v)
 		if result && n.variant == noVariant {
-			text := string(appendResult(nil, v))
+			text := resultText(v)
 			c.Add(path, "%q is not among the variants%s", text, c.didYouMean(text, c.names))
 		}
 		return n
@@ -80,15 +80,15 @@ func (c *compiler) names() []string {
 func (c *compiler) constant(v Value) node {
 	n := node{op: opConst, value: v, variant: nullVariant}
 	if v.typ != NullType {
-		n.variant = variantNamed(c.variants, string(appendResult(nil, v)))
+		n.variant = variantNamed(c.variants, resultText(v))
 	}
 	return n
 }
 
-// appendResult appends the name of the variant that a result stands for.
-func appendResult(b []byte, v Value) []byte {
-	m := machine{steps: maxSteps, scratch: new(scratch)}
-	return append(b, m.text(v).str()...)
+// resultText returns the name of the variant that a result stands for.
+func resultText(v Value) string {
+	m := machine{steps: maxSteps, scratch: new(scratch)} // which nobody else gets
+	return m.text(v).str()
 }
 
 func variantNamed(variants []Variant, name string) int32 {
@@ -260,7 +260,7 @@ func (c *compiler) variable(path document.Path, n node) node {
 	if len(n.args) == 0 || n.args[0].op != opConst {
 		return n
 	}
-	key := string(appendResult(nil, n.args[0].value))
+	key := resultText(n.args[0].value)
 	if key == "" {
 		n.args = nil
 		return n

@@ -60,7 +60,7 @@ func (c *compiler) begin(operands []node) (murmur, []node) {
 		case opFlagKey:
 			h = h.add(c.key)
 		case opConst:
-			h = h.add(string(appendResult(nil, n.value)))
+			h = h.add(resultText(n.value))
 		default:
 			return h, operands[i:]
 		}

@@ -77,7 +77,8 @@ type patchBy struct {
 // Of one mode the most degraded level wins, and has the effects of those before it
 // too, the later ones over the earlier ones. Where modes contradict each other, the
 // one wins whose level was set last. An override of a flag beats them all; of
-// several the newest wins. To extend an override is to set it. A breaker that is held open beats one that is held closed.
+// several the newest wins. To extend an override is to set it. A breaker that is
+// held open beats one that is held closed.
 func resolve(modes *btree.Map[btree.Text, *mode], overrides *btree.Map[btree.Text, *override]) *effects {
 	e := &effects{forces: map[string][]force{}, patches: map[string][]patchBy{}}
 	levels := map[string]Level{}

@@ -3,7 +3,6 @@ package flags
 import (
 	"strings"
 	"sync"
-	"unsafe"
 )
 
 // maxSteps bounds the work of one evaluation: the operands and characters that
@@ -92,8 +91,7 @@ func (s *scratch) object(n int) []Attribute {
 
 // end returns the bytes from one on as a string.
 func (s *scratch) end(from int) Value {
-	b := s.bytes[from:]
-	return String(unsafe.String(unsafe.SliceData(b), len(b)))
+	return String(unsafeString(s.bytes[from:]))
 }
 
 // spend takes steps from the budget and tells whether there were enough.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/policy"
 	"github.com/holdfast-dev/holdfast/internal/schema"
 )
 
@@ -136,7 +137,7 @@ func TestValidatorRefuses(t *testing.T) {
 				{"action":"shed","methods":"*"}]}]}`,
 			[]string{
 				`levels[0].effects[0].action: "rejct" is not known; did you mean "reject"?`,
-				`levels[0].effects[1].code: "OK" is not known; it must be one of ` + strings.Join(errorCodes, ", "),
+				`levels[0].effects[1].code: "OK" is not known; it must be one of ` + strings.Join(policy.ErrorNames(), ", "),
 				`levels[0].effects[1].retry_after: "5" is not a duration, such as "500ms" or "1m30s"`,
 				`levels[0].effects[1].methods[0]: "shop.Orders/Place" is not a method; write "/package.Service/Method" or "/package.Service/*"`,
 				`levels[0].effects[1].methods[1]: "/shop.*/Place" has a * that is not the whole method; write "/package.Service/*"`,

@@ -77,7 +77,7 @@ func TestFileOfOperations(t *testing.T) {
 }
 
 func TestCheckRefuses(t *testing.T) {
-	codes := strings.Join(errorNames(), ", ")
+	codes := strings.Join(ErrorNames(), ", ")
 	for spec, want := range map[string][]string{
 		`{}`: {"is empty; it needs at least one key"},
 		`{"circuit-breaker":{},"retry":{},"enforcement":"enforced","description":1}`: {

@@ -16,8 +16,8 @@ var codeNames = []string{ //nolint:gochecknoglobals // a table
 	"UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 }
 
-// errorNames are the names of the codes that say that a call failed.
-func errorNames() []string { return codeNames[1:] }
+// ErrorNames returns the names of the codes that say that a call failed.
+func ErrorNames() []string { return codeNames[1:] }
 
 // codesOf returns the codes with these names; unknown ones are left out.
 func codesOf(names ...string) Codes {

@@ -81,7 +81,7 @@ func drawValue(t *rapid.T, s setting, nulls bool) any {
 	case s.span == "reserved":
 		return map[string]any{"any": []any{1, nil}}
 	case s.span == "codes of gRPC":
-		return rapid.SliceOfN(rapid.SampledFrom(errorNames()), 0, 4).Draw(t, "codes")
+		return rapid.SliceOfN(rapid.SampledFrom(ErrorNames()), 0, 4).Draw(t, "codes")
 	case strings.HasPrefix(s.span, "up to"):
 		return rapid.SampledFrom([]any{[]any{}, []any{0.5}, []any{0.1, 0.2, 0.9}}).Draw(t, "ramp")
 	case strings.HasPrefix(s.span, "methods"):

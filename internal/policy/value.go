@@ -89,7 +89,7 @@ func lists(kind, span string, check func(string) error) value[[]string] {
 
 // codeSets are arrays of the names of codes.
 func codeSets() value[Codes] {
-	list := lists("list", "codes of gRPC", func(s string) error { return schema.CheckChoice(s, errorNames()) })
+	list := lists("list", "codes of gRPC", func(s string) error { return schema.CheckChoice(s, ErrorNames()) })
 	return value[Codes]{
 		kind: list.kind, span: list.span,
 		read: func(f schema.Fields, name string) (Codes, bool) {
