@@ -8,4 +8,8 @@
 // declarations. Everything here is a value: no clock, no lock, no I/O. What is
 // wrong in a stored definition never makes it useless: the setting at fault is
 // reported and keeps its default.
+//
+// What the settings come to is arithmetic beside them: Retry.Pause, Timeouts.Limit
+// and Timeouts.Attempt, Bulkhead.Adapt. A RetryBudget is the one thing that changes,
+// by atomics; time and randomness are arguments of them all.
 package policy
