@@ -25,6 +25,17 @@ type Level struct {
 // String returns "mode/NAME=LEVEL".
 func (l *Level) String() string { return "mode/" + l.Mode + "=" + l.Name }
 
+// Decider names what sets the level, such as "override/x".
+func (l *Level) Decider() string { return decider(l.Override) }
+
+// decider names an override as what decides.
+func decider(name string) string {
+	if name == byLocal {
+		return name
+	}
+	return "override/" + name
+}
+
 // Hold is a breaker that is held open or closed by an override.
 type Hold struct {
 	Dependency string
@@ -34,6 +45,9 @@ type Hold struct {
 	Revision   uint64
 	End        int64
 }
+
+// Decider names what holds the breaker, such as "override/x".
+func (h *Hold) Decider() string { return decider(h.Override) }
 
 // Problem is something that cannot be obeyed.
 type Problem struct {
@@ -78,8 +92,8 @@ type patchBy struct {
 // too, the later ones over the earlier ones. Where modes contradict each other, the
 // one wins whose level was set last. An override of a flag beats them all; of
 // several the newest wins. To extend an override is to set it. A breaker that is
-// held open beats one that is held closed.
-func resolve(modes *btree.Map[btree.Text, *mode], overrides *btree.Map[btree.Text, *override]) *effects {
+// held open beats one that is held closed. What is said locally beats all that.
+func resolve(modes *btree.Map[btree.Text, *mode], overrides *btree.Map[btree.Text, *override], here *local) *effects {
 	e := &effects{forces: map[string][]force{}, patches: map[string][]patchBy{}}
 	levels := map[string]Level{}
 	var variants []*override
@@ -99,6 +113,9 @@ func resolve(modes *btree.Map[btree.Text, *mode], overrides *btree.Map[btree.Tex
 				Override: o.name, Revision: o.revision, End: o.end,
 			})
 		}
+	}
+	if here != nil {
+		e.obey(here, levels, modes)
 	}
 	for _, l := range levels {
 		e.levels = append(e.levels, l)

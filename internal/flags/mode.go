@@ -239,3 +239,11 @@ func (e *effectSpec) method() (MethodEffect, error) {
 	}
 	return m, nil
 }
+
+// Recording tells that a level of a mode may answer calls from what was recorded.
+type Recording struct {
+	// Vary is the metadata that tells answers apart, sorted.
+	Vary []string
+	// MaxAge is how old an answer may be at most.
+	MaxAge time.Duration
+}

@@ -88,14 +88,21 @@ func (i *Instance) in(scope *scopeSpec, target string) (bool, error) {
 	if !selector.Matches(i.label) {
 		return false, nil
 	}
-	if scope.Percent == nil || *scope.Percent >= 100 {
-		return true, nil
+	return scope.Percent == nil || i.Within(*scope.Percent, target), nil
+}
+
+// Within tells whether the instance is among a share of all, from 0 to 100 percent.
+// The target is what the share is to be drawn for: "mode/NAME", "flag/NAME",
+// "breaker/DEPENDENCY" followed by the method, or "fault".
+func (i *Instance) Within(percent float64, target string) bool {
+	if percent >= 100 {
+		return true
 	}
 	if i.ID == "" {
-		return false, nil
+		return false
 	}
 	hash := murmur{}.add(target).add("\x00").add(i.ID).sum()
-	return float64(hash) < *scope.Percent/100*(1<<32), nil
+	return float64(hash) < percent/100*(1<<32)
 }
 
 // label returns the value of a label.

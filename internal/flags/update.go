@@ -60,7 +60,7 @@ func (u *update) put(r *document.Resource) {
 
 func (u *update) putFlag(r *document.Resource) {
 	f, violations := compile(r.Name, r.Spec, u.pool)
-	was := u.Flag(r.Name)
+	was := u.stored(r.Name)
 	switch {
 	case !f.broken:
 		u.problem(r.Key, "")
@@ -126,12 +126,12 @@ func (u *update) remove(k document.Key) {
 // the view before.
 func (u *update) resolve(was *effects) {
 	if u.stale {
-		u.effects = resolve(&u.modes, &u.overrides)
+		u.effects = resolve(&u.modes, &u.overrides, u.local)
 		differing(u.flags, was.forces, u.effects.forces, slices.Equal)
 		differing(u.policies, was.patches, u.effects.patches, samePatches)
 	}
 	for name := range u.flags {
-		if r := u.Flag(name); r != nil {
+		if r := u.stored(name); r != nil {
 			u.setFlag(r.with(u.effects.forces[name]))
 		}
 	}
@@ -160,6 +160,7 @@ func (u *update) resolvePolicy(name string) {
 	}
 	var violations []schema.Violation
 	p.policy, violations = policy.Parse(spec)
+	p.merged = spec
 	message := p.wrong
 	if message == "" && len(violations) > 0 {
 		message = "with the patches of " + patches[len(patches)-1].by + ": " + violations[0].String()

@@ -36,13 +36,15 @@ type View struct {
 	policies  btree.Map[btree.Text, *resolvedPolicy]
 	overrides btree.Map[btree.Text, *override]
 	problems  btree.Map[document.Key, string]
-	// effects follow from modes and overrides.
+	// effects follow from modes, overrides and local.
 	effects *effects
+	local   *local // nil for none
 }
 
 // resolvedPolicy is a policy with what the levels of modes patch in it.
 type resolvedPolicy struct {
 	spec     []byte // as declared; nil where only patches are
+	merged   []byte // with the patches
 	revision uint64
 	wrong    string // what is wrong with the declaration
 	policy   policy.Policy
@@ -102,6 +104,16 @@ func (v *View) Root() document.Root { return v.root }
 
 // Flag returns a flag as it is for this instance; nil if there is none.
 func (v *View) Flag(key string) *Resolved {
+	if v.local != nil {
+		if r, ok := v.local.flags[key]; ok {
+			return r
+		}
+	}
+	return v.stored(key)
+}
+
+// stored returns a flag as the namespace has it.
+func (v *View) stored(key string) *Resolved {
 	r, _ := v.byKey.Get(key)
 	return r
 }
@@ -149,6 +161,24 @@ func (v *View) Mode(name string) Level {
 	return Level{}
 }
 
+// AtLevel tells whether a mode is at a level, Normal included, or at a more degraded
+// one. It is false for a level that the mode does not have.
+func (v *View) AtLevel(name, level string) bool {
+	if level == Normal {
+		return true
+	}
+	at := v.Mode(name).Rank
+	if at == 0 {
+		return false
+	}
+	m, ok := v.modes.Get(btree.Text(name))
+	if !ok {
+		return false
+	}
+	rank := m.rank(level)
+	return rank > 0 && rank <= at
+}
+
 // Effects returns what the levels of modes do with calls, the strongest last. It
 // must not be changed.
 func (v *View) Effects() []MethodEffect { return v.effects.methods }
@@ -163,6 +193,45 @@ func (v *View) Method(side Side, method string, noSideEffects bool) Plan {
 // clients have them.
 func (v *View) Operation(name string) Plan {
 	return v.effects.plan(func(e *MethodEffect) bool { return e.MatchesOperation(name) })
+}
+
+// RecordMethod returns what to record of the replies of a method: one Recording for
+// each set of metadata by which any level of any mode would tell answers apart. It
+// takes time in the number of modes.
+func (v *View) RecordMethod(side Side, method string, noSideEffects bool) []Recording {
+	return v.recordings(func(e *MethodEffect) bool { return e.Side == side && e.Matches(method, noSideEffects) })
+}
+
+// RecordOperation is RecordMethod for an operation that is no gRPC method.
+func (v *View) RecordOperation(name string) []Recording {
+	return v.recordings(func(e *MethodEffect) bool { return e.MatchesOperation(name) })
+}
+
+func (v *View) recordings(matches func(*MethodEffect) bool) []Recording {
+	var all []Recording
+	for _, m := range v.modes.All() {
+		for i := range m.levels {
+			for j := range m.levels[i].methods {
+				e := &m.levels[i].methods[j]
+				if e.Action == Cache && matches(e) {
+					all = record(all, e)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// record adds what an effect needs to have recorded.
+func record(all []Recording, e *MethodEffect) []Recording {
+	vary := slices.Sorted(slices.Values(e.Vary))
+	for i := range all {
+		if slices.Equal(all[i].Vary, vary) {
+			all[i].MaxAge = max(all[i].MaxAge, e.MaxAge)
+			return all
+		}
+	}
+	return append(all, Recording{Vary: vary, MaxAge: e.MaxAge})
 }
 
 // Hold returns the override that holds the breaker of a dependency and method; false
@@ -192,6 +261,17 @@ func (v *View) Policy(dependency string) (policy.Policy, bool) {
 	return p.policy, true
 }
 
+// PolicyOver is Policy with other defaults than the built-in ones, such as settings
+// given in code; nothing said about the dependency leaves them as they are.
+func (v *View) PolicyOver(base policy.Policy, dependency string) policy.Policy {
+	p, ok := v.policies.Get(btree.Text(dependency))
+	if !ok {
+		return base
+	}
+	resolved, _ := policy.Resolve(base, p.merged)
+	return resolved
+}
+
 // Patched returns the policies that the levels of modes patch, in order.
 func (v *View) Patched() []string { return slices.Sorted(maps.Keys(v.effects.patches)) }
 
@@ -203,7 +283,7 @@ func (v *View) Problems() []Problem {
 		problems = append(problems, Problem{k, message})
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.effects.forces)) {
-		key, r := document.Key{Kind: document.Flag, Name: name}, v.Flag(name)
+		key, r := document.Key{Kind: document.Flag, Name: name}, v.stored(name)
 		for _, f := range v.effects.forces[name] {
 			switch {
 			case r == nil:
