@@ -717,11 +717,249 @@ func (x *PromiseBootstrapResponse) GetRefusal() string {
 	return ""
 }
 
+// ListInstancesRequest asks for this server's instances.
+type ListInstancesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which.
+	Filter *v11.InstanceFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// Those that have no session now as well.
+	IncludeDisconnected bool `protobuf:"varint,2,opt,name=include_disconnected,json=includeDisconnected,proto3" json:"include_disconnected,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *ListInstancesRequest) Reset() {
+	*x = ListInstancesRequest{}
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListInstancesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListInstancesRequest) ProtoMessage() {}
+
+func (x *ListInstancesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListInstancesRequest.ProtoReflect.Descriptor instead.
+func (*ListInstancesRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_peer_v1_peer_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ListInstancesRequest) GetFilter() *v11.InstanceFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *ListInstancesRequest) GetIncludeDisconnected() bool {
+	if x != nil {
+		return x.IncludeDisconnected
+	}
+	return false
+}
+
+// ListInstancesResponse is a chunk of them.
+type ListInstancesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of service and id.
+	Instances     []*v11.Instance `protobuf:"bytes,1,rep,name=instances,proto3" json:"instances,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListInstancesResponse) Reset() {
+	*x = ListInstancesResponse{}
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListInstancesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListInstancesResponse) ProtoMessage() {}
+
+func (x *ListInstancesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListInstancesResponse.ProtoReflect.Descriptor instead.
+func (*ListInstancesResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_peer_v1_peer_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListInstancesResponse) GetInstances() []*v11.Instance {
+	if x != nil {
+		return x.Instances
+	}
+	return nil
+}
+
+// AwaitInstancesRequest asks who obeys a revision.
+type AwaitInstancesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which instances.
+	Filter *v11.InstanceFilter `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The revision.
+	Revision      uint64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitInstancesRequest) Reset() {
+	*x = AwaitInstancesRequest{}
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitInstancesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitInstancesRequest) ProtoMessage() {}
+
+func (x *AwaitInstancesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitInstancesRequest.ProtoReflect.Descriptor instead.
+func (*AwaitInstancesRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_peer_v1_peer_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *AwaitInstancesRequest) GetFilter() *v11.InstanceFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *AwaitInstancesRequest) GetRevision() uint64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// AwaitInstancesResponse is how far this server's instances are.
+type AwaitInstancesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many are connected and match.
+	Connected uint32 `protobuf:"varint,1,opt,name=connected,proto3" json:"connected,omitempty"`
+	// How many of them obey the revision.
+	Obeying uint32 `protobuf:"varint,2,opt,name=obeying,proto3" json:"obeying,omitempty"`
+	// How many of those are impaired.
+	Impaired uint32 `protobuf:"varint,3,opt,name=impaired,proto3" json:"impaired,omitempty"`
+	// Some of those that do not obey it yet, at most 100.
+	Behind []*v11.Instance `protobuf:"bytes,4,rep,name=behind,proto3" json:"behind,omitempty"`
+	// Some of the impaired ones, at most 100.
+	ImpairedInstances []*v11.Instance `protobuf:"bytes,5,rep,name=impaired_instances,json=impairedInstances,proto3" json:"impaired_instances,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *AwaitInstancesResponse) Reset() {
+	*x = AwaitInstancesResponse{}
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitInstancesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitInstancesResponse) ProtoMessage() {}
+
+func (x *AwaitInstancesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitInstancesResponse.ProtoReflect.Descriptor instead.
+func (*AwaitInstancesResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_peer_v1_peer_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AwaitInstancesResponse) GetConnected() uint32 {
+	if x != nil {
+		return x.Connected
+	}
+	return 0
+}
+
+func (x *AwaitInstancesResponse) GetObeying() uint32 {
+	if x != nil {
+		return x.Obeying
+	}
+	return 0
+}
+
+func (x *AwaitInstancesResponse) GetImpaired() uint32 {
+	if x != nil {
+		return x.Impaired
+	}
+	return 0
+}
+
+func (x *AwaitInstancesResponse) GetBehind() []*v11.Instance {
+	if x != nil {
+		return x.Behind
+	}
+	return nil
+}
+
+func (x *AwaitInstancesResponse) GetImpairedInstances() []*v11.Instance {
+	if x != nil {
+		return x.ImpairedInstances
+	}
+	return nil
+}
+
 var File_holdfast_peer_v1_peer_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_peer_v1_peer_service_proto_rawDesc = "" +
 	"\n" +
-	"#holdfast/peer/v1/peer_service.proto\x12\x10holdfast.peer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!holdfast/storage/v1/command.proto\x1a\x1aholdfast/v1/resource.proto\"H\n" +
+	"#holdfast/peer/v1/peer_service.proto\x12\x10holdfast.peer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!holdfast/storage/v1/command.proto\x1a\"holdfast/v1/instance_service.proto\x1a\x1aholdfast/v1/resource.proto\"H\n" +
 	"\x0eProposeRequest\x126\n" +
 	"\acommand\x18\x01 \x01(\v2\x1c.holdfast.storage.v1.CommandR\acommand\"}\n" +
 	"\x0fProposeResponse\x126\n" +
@@ -759,13 +997,29 @@ const file_holdfast_peer_v1_peer_service_proto_rawDesc = "" +
 	"server_ids\x18\x02 \x03(\tR\tserverIds\"P\n" +
 	"\x18PromiseBootstrapResponse\x12\x1a\n" +
 	"\bpromised\x18\x01 \x01(\bR\bpromised\x12\x18\n" +
-	"\arefusal\x18\x02 \x01(\tR\arefusal2\xeb\x03\n" +
+	"\arefusal\x18\x02 \x01(\tR\arefusal\"~\n" +
+	"\x14ListInstancesRequest\x123\n" +
+	"\x06filter\x18\x01 \x01(\v2\x1b.holdfast.v1.InstanceFilterR\x06filter\x121\n" +
+	"\x14include_disconnected\x18\x02 \x01(\bR\x13includeDisconnected\"L\n" +
+	"\x15ListInstancesResponse\x123\n" +
+	"\tinstances\x18\x01 \x03(\v2\x15.holdfast.v1.InstanceR\tinstances\"h\n" +
+	"\x15AwaitInstancesRequest\x123\n" +
+	"\x06filter\x18\x01 \x01(\v2\x1b.holdfast.v1.InstanceFilterR\x06filter\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x04R\brevision\"\xe1\x01\n" +
+	"\x16AwaitInstancesResponse\x12\x1c\n" +
+	"\tconnected\x18\x01 \x01(\rR\tconnected\x12\x18\n" +
+	"\aobeying\x18\x02 \x01(\rR\aobeying\x12\x1a\n" +
+	"\bimpaired\x18\x03 \x01(\rR\bimpaired\x12-\n" +
+	"\x06behind\x18\x04 \x03(\v2\x15.holdfast.v1.InstanceR\x06behind\x12D\n" +
+	"\x12impaired_instances\x18\x05 \x03(\v2\x15.holdfast.v1.InstanceR\x11impairedInstances2\xb6\x05\n" +
 	"\vPeerService\x12N\n" +
 	"\aPropose\x12 .holdfast.peer.v1.ProposeRequest\x1a!.holdfast.peer.v1.ProposeResponse\x12T\n" +
 	"\tReadIndex\x12\".holdfast.peer.v1.ReadIndexRequest\x1a#.holdfast.peer.v1.ReadIndexResponse\x12`\n" +
 	"\rAwaitRevision\x12&.holdfast.peer.v1.AwaitRevisionRequest\x1a'.holdfast.peer.v1.AwaitRevisionResponse\x12i\n" +
 	"\x10ChangeMembership\x12).holdfast.peer.v1.ChangeMembershipRequest\x1a*.holdfast.peer.v1.ChangeMembershipResponse\x12i\n" +
-	"\x10PromiseBootstrap\x12).holdfast.peer.v1.PromiseBootstrapRequest\x1a*.holdfast.peer.v1.PromiseBootstrapResponseB@Z>github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1;peerv1b\x06proto3"
+	"\x10PromiseBootstrap\x12).holdfast.peer.v1.PromiseBootstrapRequest\x1a*.holdfast.peer.v1.PromiseBootstrapResponse\x12b\n" +
+	"\rListInstances\x12&.holdfast.peer.v1.ListInstancesRequest\x1a'.holdfast.peer.v1.ListInstancesResponse0\x01\x12e\n" +
+	"\x0eAwaitInstances\x12'.holdfast.peer.v1.AwaitInstancesRequest\x1a(.holdfast.peer.v1.AwaitInstancesResponse0\x01B@Z>github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_holdfast_peer_v1_peer_service_proto_rawDescOnce sync.Once
@@ -779,7 +1033,7 @@ func file_holdfast_peer_v1_peer_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_peer_v1_peer_service_proto_rawDescData
 }
 
-var file_holdfast_peer_v1_peer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_holdfast_peer_v1_peer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_holdfast_peer_v1_peer_service_proto_goTypes = []any{
 	(*ProposeRequest)(nil),           // 0: holdfast.peer.v1.ProposeRequest
 	(*ProposeResponse)(nil),          // 1: holdfast.peer.v1.ProposeResponse
@@ -793,33 +1047,48 @@ var file_holdfast_peer_v1_peer_service_proto_goTypes = []any{
 	(*ChangeMembershipResponse)(nil), // 9: holdfast.peer.v1.ChangeMembershipResponse
 	(*PromiseBootstrapRequest)(nil),  // 10: holdfast.peer.v1.PromiseBootstrapRequest
 	(*PromiseBootstrapResponse)(nil), // 11: holdfast.peer.v1.PromiseBootstrapResponse
-	(*v1.Command)(nil),               // 12: holdfast.storage.v1.Command
-	(*v1.Outcome)(nil),               // 13: holdfast.storage.v1.Outcome
-	(*durationpb.Duration)(nil),      // 14: google.protobuf.Duration
-	(*v11.Epoch)(nil),                // 15: holdfast.v1.Epoch
+	(*ListInstancesRequest)(nil),     // 12: holdfast.peer.v1.ListInstancesRequest
+	(*ListInstancesResponse)(nil),    // 13: holdfast.peer.v1.ListInstancesResponse
+	(*AwaitInstancesRequest)(nil),    // 14: holdfast.peer.v1.AwaitInstancesRequest
+	(*AwaitInstancesResponse)(nil),   // 15: holdfast.peer.v1.AwaitInstancesResponse
+	(*v1.Command)(nil),               // 16: holdfast.storage.v1.Command
+	(*v1.Outcome)(nil),               // 17: holdfast.storage.v1.Outcome
+	(*durationpb.Duration)(nil),      // 18: google.protobuf.Duration
+	(*v11.Epoch)(nil),                // 19: holdfast.v1.Epoch
+	(*v11.InstanceFilter)(nil),       // 20: holdfast.v1.InstanceFilter
+	(*v11.Instance)(nil),             // 21: holdfast.v1.Instance
 }
 var file_holdfast_peer_v1_peer_service_proto_depIdxs = []int32{
-	12, // 0: holdfast.peer.v1.ProposeRequest.command:type_name -> holdfast.storage.v1.Command
-	13, // 1: holdfast.peer.v1.ProposeResponse.outcome:type_name -> holdfast.storage.v1.Outcome
-	14, // 2: holdfast.peer.v1.AwaitRevisionRequest.wait:type_name -> google.protobuf.Duration
-	15, // 3: holdfast.peer.v1.AwaitRevisionResponse.epoch:type_name -> holdfast.v1.Epoch
+	16, // 0: holdfast.peer.v1.ProposeRequest.command:type_name -> holdfast.storage.v1.Command
+	17, // 1: holdfast.peer.v1.ProposeResponse.outcome:type_name -> holdfast.storage.v1.Outcome
+	18, // 2: holdfast.peer.v1.AwaitRevisionRequest.wait:type_name -> google.protobuf.Duration
+	19, // 3: holdfast.peer.v1.AwaitRevisionResponse.epoch:type_name -> holdfast.v1.Epoch
 	7,  // 4: holdfast.peer.v1.ChangeMembershipRequest.join:type_name -> holdfast.peer.v1.JoinServer
 	8,  // 5: holdfast.peer.v1.ChangeMembershipRequest.remove:type_name -> holdfast.peer.v1.RemoveServer
-	0,  // 6: holdfast.peer.v1.PeerService.Propose:input_type -> holdfast.peer.v1.ProposeRequest
-	2,  // 7: holdfast.peer.v1.PeerService.ReadIndex:input_type -> holdfast.peer.v1.ReadIndexRequest
-	4,  // 8: holdfast.peer.v1.PeerService.AwaitRevision:input_type -> holdfast.peer.v1.AwaitRevisionRequest
-	6,  // 9: holdfast.peer.v1.PeerService.ChangeMembership:input_type -> holdfast.peer.v1.ChangeMembershipRequest
-	10, // 10: holdfast.peer.v1.PeerService.PromiseBootstrap:input_type -> holdfast.peer.v1.PromiseBootstrapRequest
-	1,  // 11: holdfast.peer.v1.PeerService.Propose:output_type -> holdfast.peer.v1.ProposeResponse
-	3,  // 12: holdfast.peer.v1.PeerService.ReadIndex:output_type -> holdfast.peer.v1.ReadIndexResponse
-	5,  // 13: holdfast.peer.v1.PeerService.AwaitRevision:output_type -> holdfast.peer.v1.AwaitRevisionResponse
-	9,  // 14: holdfast.peer.v1.PeerService.ChangeMembership:output_type -> holdfast.peer.v1.ChangeMembershipResponse
-	11, // 15: holdfast.peer.v1.PeerService.PromiseBootstrap:output_type -> holdfast.peer.v1.PromiseBootstrapResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	20, // 6: holdfast.peer.v1.ListInstancesRequest.filter:type_name -> holdfast.v1.InstanceFilter
+	21, // 7: holdfast.peer.v1.ListInstancesResponse.instances:type_name -> holdfast.v1.Instance
+	20, // 8: holdfast.peer.v1.AwaitInstancesRequest.filter:type_name -> holdfast.v1.InstanceFilter
+	21, // 9: holdfast.peer.v1.AwaitInstancesResponse.behind:type_name -> holdfast.v1.Instance
+	21, // 10: holdfast.peer.v1.AwaitInstancesResponse.impaired_instances:type_name -> holdfast.v1.Instance
+	0,  // 11: holdfast.peer.v1.PeerService.Propose:input_type -> holdfast.peer.v1.ProposeRequest
+	2,  // 12: holdfast.peer.v1.PeerService.ReadIndex:input_type -> holdfast.peer.v1.ReadIndexRequest
+	4,  // 13: holdfast.peer.v1.PeerService.AwaitRevision:input_type -> holdfast.peer.v1.AwaitRevisionRequest
+	6,  // 14: holdfast.peer.v1.PeerService.ChangeMembership:input_type -> holdfast.peer.v1.ChangeMembershipRequest
+	10, // 15: holdfast.peer.v1.PeerService.PromiseBootstrap:input_type -> holdfast.peer.v1.PromiseBootstrapRequest
+	12, // 16: holdfast.peer.v1.PeerService.ListInstances:input_type -> holdfast.peer.v1.ListInstancesRequest
+	14, // 17: holdfast.peer.v1.PeerService.AwaitInstances:input_type -> holdfast.peer.v1.AwaitInstancesRequest
+	1,  // 18: holdfast.peer.v1.PeerService.Propose:output_type -> holdfast.peer.v1.ProposeResponse
+	3,  // 19: holdfast.peer.v1.PeerService.ReadIndex:output_type -> holdfast.peer.v1.ReadIndexResponse
+	5,  // 20: holdfast.peer.v1.PeerService.AwaitRevision:output_type -> holdfast.peer.v1.AwaitRevisionResponse
+	9,  // 21: holdfast.peer.v1.PeerService.ChangeMembership:output_type -> holdfast.peer.v1.ChangeMembershipResponse
+	11, // 22: holdfast.peer.v1.PeerService.PromiseBootstrap:output_type -> holdfast.peer.v1.PromiseBootstrapResponse
+	13, // 23: holdfast.peer.v1.PeerService.ListInstances:output_type -> holdfast.peer.v1.ListInstancesResponse
+	15, // 24: holdfast.peer.v1.PeerService.AwaitInstances:output_type -> holdfast.peer.v1.AwaitInstancesResponse
+	18, // [18:25] is the sub-list for method output_type
+	11, // [11:18] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_peer_v1_peer_service_proto_init() }
@@ -839,7 +1108,7 @@ func file_holdfast_peer_v1_peer_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_peer_v1_peer_service_proto_rawDesc), len(file_holdfast_peer_v1_peer_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,8 @@ const (
 	PeerService_AwaitRevision_FullMethodName    = "/holdfast.peer.v1.PeerService/AwaitRevision"
 	PeerService_ChangeMembership_FullMethodName = "/holdfast.peer.v1.PeerService/ChangeMembership"
 	PeerService_PromiseBootstrap_FullMethodName = "/holdfast.peer.v1.PeerService/PromiseBootstrap"
+	PeerService_ListInstances_FullMethodName    = "/holdfast.peer.v1.PeerService/ListInstances"
+	PeerService_AwaitInstances_FullMethodName   = "/holdfast.peer.v1.PeerService/AwaitInstances"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -47,6 +49,11 @@ type PeerServiceClient interface {
 	// PromiseBootstrap asks an empty server to take part in a new cluster. A
 	// server promises itself to one founder only.
 	PromiseBootstrap(ctx context.Context, in *PromiseBootstrapRequest, opts ...grpc.CallOption) (*PromiseBootstrapResponse, error)
+	// ListInstances returns the instances that this server knows, in chunks.
+	ListInstances(ctx context.Context, in *ListInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListInstancesResponse], error)
+	// AwaitInstances tells how many of the instances connected to this server obey
+	// a revision, at once and whenever that changes.
+	AwaitInstances(ctx context.Context, in *AwaitInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AwaitInstancesResponse], error)
 }
 
 type peerServiceClient struct {
@@ -107,6 +114,44 @@ func (c *peerServiceClient) PromiseBootstrap(ctx context.Context, in *PromiseBoo
 	return out, nil
 }
 
+func (c *peerServiceClient) ListInstances(ctx context.Context, in *ListInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListInstancesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[0], PeerService_ListInstances_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListInstancesRequest, ListInstancesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_ListInstancesClient = grpc.ServerStreamingClient[ListInstancesResponse]
+
+func (c *peerServiceClient) AwaitInstances(ctx context.Context, in *AwaitInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AwaitInstancesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PeerService_ServiceDesc.Streams[1], PeerService_AwaitInstances_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[AwaitInstancesRequest, AwaitInstancesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_AwaitInstancesClient = grpc.ServerStreamingClient[AwaitInstancesResponse]
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -125,6 +170,11 @@ type PeerServiceServer interface {
 	// PromiseBootstrap asks an empty server to take part in a new cluster. A
 	// server promises itself to one founder only.
 	PromiseBootstrap(context.Context, *PromiseBootstrapRequest) (*PromiseBootstrapResponse, error)
+	// ListInstances returns the instances that this server knows, in chunks.
+	ListInstances(*ListInstancesRequest, grpc.ServerStreamingServer[ListInstancesResponse]) error
+	// AwaitInstances tells how many of the instances connected to this server obey
+	// a revision, at once and whenever that changes.
+	AwaitInstances(*AwaitInstancesRequest, grpc.ServerStreamingServer[AwaitInstancesResponse]) error
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -149,6 +199,12 @@ func (UnimplementedPeerServiceServer) ChangeMembership(context.Context, *ChangeM
 }
 func (UnimplementedPeerServiceServer) PromiseBootstrap(context.Context, *PromiseBootstrapRequest) (*PromiseBootstrapResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PromiseBootstrap not implemented")
+}
+func (UnimplementedPeerServiceServer) ListInstances(*ListInstancesRequest, grpc.ServerStreamingServer[ListInstancesResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListInstances not implemented")
+}
+func (UnimplementedPeerServiceServer) AwaitInstances(*AwaitInstancesRequest, grpc.ServerStreamingServer[AwaitInstancesResponse]) error {
+	return status.Error(codes.Unimplemented, "method AwaitInstances not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -261,6 +317,28 @@ func _PeerService_PromiseBootstrap_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PeerService_ListInstances_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListInstancesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeerServiceServer).ListInstances(m, &grpc.GenericServerStream[ListInstancesRequest, ListInstancesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_ListInstancesServer = grpc.ServerStreamingServer[ListInstancesResponse]
+
+func _PeerService_AwaitInstances_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(AwaitInstancesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PeerServiceServer).AwaitInstances(m, &grpc.GenericServerStream[AwaitInstancesRequest, AwaitInstancesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PeerService_AwaitInstancesServer = grpc.ServerStreamingServer[AwaitInstancesResponse]
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -289,6 +367,17 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _PeerService_PromiseBootstrap_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "ListInstances",
+			Handler:       _PeerService_ListInstances_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "AwaitInstances",
+			Handler:       _PeerService_AwaitInstances_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "holdfast/peer/v1/peer_service.proto",
 }

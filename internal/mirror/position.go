@@ -1,0 +1,115 @@
+package mirror
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
+)
+
+var (
+	// ErrNoEpoch refuses what a server tells that has no lineage: it has not caught
+	// up at all.
+	ErrNoEpoch = errors.New("the server has no epoch yet")
+	// ErrForeign refuses what comes from another cluster: its revisions mean nothing
+	// here.
+	ErrForeign = errors.New("another cluster")
+	// ErrOlderEpoch refuses what is from before a restore or recovery.
+	ErrOlderEpoch = errors.New("an older epoch")
+	// ErrForked refuses an epoch with the number of the own one and another history.
+	// It needs an operator.
+	ErrForked = errors.New("a forked epoch")
+	// ErrBehind refuses a revision before the own one.
+	ErrBehind = errors.New("an older revision")
+)
+
+// Epoch tells one history of revisions from another. The zero value is that of
+// who has none.
+type Epoch struct {
+	// Lineage is drawn once per cluster and kept by backups.
+	Lineage [16]byte
+	// Counter is raised by every restore and every recovery of a lost quorum.
+	Counter uint64
+	// Nonce is drawn anew whenever the counter is raised.
+	Nonce uint64
+}
+
+// String returns the epoch as "lineage/counter".
+func (e Epoch) String() string {
+	return fmt.Sprintf("%s/%d", hex.EncodeToString(e.Lineage[:4]), e.Counter)
+}
+
+// Proto returns the wire form.
+func (e Epoch) Proto() *holdfastv1.Epoch {
+	p := &holdfastv1.Epoch{Counter: e.Counter, Nonce: e.Nonce}
+	if e.Lineage != [16]byte{} {
+		p.Lineage = e.Lineage[:]
+	}
+	return p
+}
+
+// EpochFromProto reads an epoch from its wire form; unset is the zero value.
+func EpochFromProto(p *holdfastv1.Epoch) (Epoch, error) {
+	e := Epoch{Counter: p.GetCounter(), Nonce: p.GetNonce()}
+	switch len(p.GetLineage()) {
+	case 0:
+	case len(e.Lineage):
+		copy(e.Lineage[:], p.GetLineage())
+	default:
+		return Epoch{}, fmt.Errorf("read epoch: lineage has %d bytes instead of %d", len(p.GetLineage()), len(e.Lineage))
+	}
+	return e, nil
+}
+
+// Position is a place in the history of a namespace. The zero value is that of who
+// holds nothing.
+type Position struct {
+	Epoch    Epoch
+	Revision uint64
+}
+
+// Set tells whether there is something at all.
+func (p Position) Set() bool { return p.Epoch.Lineage != [16]byte{} }
+
+// String returns the position as "revision 7 of lineage/counter".
+func (p Position) String() string {
+	if !p.Set() {
+		return "nothing"
+	}
+	return fmt.Sprintf("revision %d of %s", p.Revision, p.Epoch)
+}
+
+// Proto returns the wire form; nil if the position is not set.
+func (p Position) Proto() *holdfastv1.Cursor {
+	if !p.Set() {
+		return nil
+	}
+	return &holdfastv1.Cursor{Epoch: p.Epoch.Proto(), Revision: p.Revision}
+}
+
+// Admits tells whether who has been at p may go to next: to the same place, a later
+// revision, or a later epoch of the lineage at any revision. The errors are
+// ErrNoEpoch, ErrForeign, ErrOlderEpoch, ErrForked and ErrBehind, with both places.
+func (p Position) Admits(next Position) error {
+	var reason error
+	switch have, told := p.Epoch, next.Epoch; {
+	case !next.Set():
+		return ErrNoEpoch
+	case !p.Set():
+		return nil
+	case have.Lineage != told.Lineage:
+		reason = ErrForeign
+	case have.Counter > told.Counter:
+		reason = ErrOlderEpoch
+	case have.Counter < told.Counter:
+		return nil
+	case have.Nonce != told.Nonce:
+		reason = ErrForked
+	case p.Revision > next.Revision:
+		reason = ErrBehind
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s was told, but %s is known", reason, next, p)
+}

@@ -1,0 +1,50 @@
+// Package session keeps an instance up to date: one stream to one of the servers, a
+// cache on disk, and a mirror of the namespace between the two.
+//
+// # Who calls whom
+//
+// Open reads the disk and, if there is a view on it, calls Handler.Install before it
+// returns; it never waits for a server. From then on one goroutine calls the handler:
+//
+//	Install       what changed, checked already. The handler swaps its view before it
+//	              returns; the session then acknowledges at once, which is how an
+//	              operator sees that the instance obeys. It returns what it cannot obey.
+//	StateTime     the state time now, whenever the estimate went forward. The handler
+//	              sets its own clock by it, to end overrides while cut off.
+//	Connected     a server answers.
+//	Disconnected  a stream broke, or an attempt failed; the session goes on trying.
+//
+// Nothing calls the handler after Close has returned nil. A handler that panics loses
+// the change, not the process: the session reports it and connects again, slowly.
+//
+// State time goes back only by a Change with Replace, which tells the time to go by.
+//
+// # What it promises
+//
+// What a handler is given has the Merkle root that the server told, and is never
+// behind what it was given before, also across restarts: a mark beside the cache file
+// keeps the highest position. What does not fit, because something was missed, is
+// healed with a snapshot.
+//
+// # Connecting
+//
+// Servers are tried in a random order, those of the configuration first, then those
+// that servers told of. The pause before an attempt is random between 0 and 100 ms,
+// doubled with each failure up to 5 s, or up to 1 min after a refusal that the next
+// attempt will meet as well; a server that asks for more time gets it. A stream that
+// lasted 10 s begins the count anew. A server that says nothing for three intervals
+// of progress is left. Servers of the previous version, which have no SessionService,
+// are watched by StateService.Watch; nothing is acknowledged to them.
+//
+// # Disk
+//
+// A directory has, for each namespace, the cache, the mark and a lock. One process at
+// a time writes there; others read, and take over when the lock comes free. The cache
+// is replaced as a whole: written beside, synced, renamed. It is written at most every
+// second, and for at most a tenth of the time. A file that is damaged, or of another
+// version or namespace, is moved aside as *.corrupt and logged.
+//
+// Nothing that happens to the disk keeps an instance from working. An instance that is
+// to follow another cluster has to lose cache and mark: it takes the other one for a
+// stranger.
+package session

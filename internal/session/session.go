@@ -1,0 +1,298 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/holdfast-dev/holdfast/internal/clock"
+	"github.com/holdfast-dev/holdfast/internal/mirror"
+)
+
+// Session keeps an instance up to date. Its methods may be called concurrently, also
+// by the handler, but for Close.
+type Session struct {
+	config  Config
+	clock   *clock.Clock
+	options []grpc.DialOption
+	disk    *disk // nil without a directory
+	stop    context.CancelFunc
+	done    chan struct{} // closed when every goroutine has ended
+	acks    chan struct{} // tells that there is something to acknowledge
+
+	// Of the goroutine that owns the session.
+	servers rotation
+	backoff backoff
+	resync  bool   // what is held does not fit: a snapshot is needed
+	warned  string // the refusal that was logged last
+
+	mu     sync.Mutex
+	held   *mirror.Mirror
+	time   mirror.Clock // estimates state time
+	report Report
+	status Status
+}
+
+// Open makes a session. What the disk holds has been installed when it returns; a
+// server is waited for in the background. It fails only for a configuration that
+// cannot work. Close has to be called.
+func Open(config Config) (*Session, error) {
+	if err := config.complete(); err != nil {
+		return nil, err
+	}
+	s := &Session{
+		config: config, clock: clock.New(), options: dialOptions(&config),
+		done: make(chan struct{}), acks: make(chan struct{}, 1),
+		servers: rotation{configured: config.Servers},
+		held:    mirror.New(config.Namespace, mirror.Position{}),
+		status:  Status{Source: Defaults, Since: time.Now()},
+	}
+	if config.Dir != "" {
+		s.disk = openDisk(config.Dir, config.Namespace, config.Logger)
+		s.restore()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	go s.live(ctx)
+	return s, nil
+}
+
+// Close ends the session: the stream, the last write to the disk, every goroutine.
+// It returns an error when ctx ends before they have; they end by themselves then.
+// It may be called again.
+func (s *Session) Close(ctx context.Context) error {
+	s.stop()
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close session: not everything has ended yet: %w", context.Cause(ctx))
+	}
+}
+
+// Mirror returns what is held.
+func (s *Session) Mirror() *mirror.Mirror {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
+}
+
+// StateTime returns the state time now, in milliseconds since 1970; 0 if it is not
+// known.
+func (s *Session) StateTime() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.time.At(s.clock.Now())
+}
+
+// Report tells the servers how well the instance obeys, in place of what the last
+// Install returned.
+func (s *Session) Report(r Report) {
+	s.mu.Lock()
+	s.report = r
+	s.mu.Unlock()
+	s.acknowledge()
+}
+
+// Status returns how the session is doing.
+func (s *Session) Status() Status {
+	s.mu.Lock()
+	status, held := s.status, s.held
+	s.mu.Unlock()
+	status.Position, status.Root, status.Disk = held.Position(), held.Root(), s.disk.failure()
+	return status
+}
+
+// restore installs what the disk holds.
+func (s *Session) restore() {
+	m, now := s.disk.load(s.clock.Wall().UnixMilli())
+	if !m.Position().Set() {
+		s.held = m
+		return
+	}
+	var clock mirror.Clock
+	if now > 0 {
+		clock = mirror.Guess(now, s.clock.Now())
+	}
+	err := contain(func() error {
+		s.install(m, Change{Update: m.Whole(), Source: Disk, StateTime: now}, clock)
+		return nil
+	})
+	if err != nil {
+		s.config.Logger.Error("the view on disk cannot be installed", "error", err)
+		s.held = mirror.New(s.config.Namespace, m.Floor())
+	}
+}
+
+// live runs the session until ctx ends.
+func (s *Session) live(ctx context.Context) {
+	defer close(s.done)
+	if s.disk != nil {
+		writing, stop := context.WithCancel(context.Background())
+		var writer sync.WaitGroup
+		writer.Go(func() { s.disk.run(writing, s.saved) })
+		defer writer.Wait()
+		defer stop()
+	}
+	for ctx.Err() == nil {
+		addr := s.servers.next()
+		lasted, err := s.attempt(ctx, addr)
+		if ctx.Err() != nil {
+			err = nil
+		}
+		s.lost(addr, err)
+		sleep(ctx, s.backoff.pause(lasted, err))
+	}
+}
+
+// saved returns what goes to the disk.
+func (s *Session) saved() (*mirror.Mirror, mirror.Stamp) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held, mirror.Stamp{Wall: s.clock.Wall().UnixMilli(), State: s.time.At(s.clock.Now())}
+}
+
+// attempt has one stream with a server. It returns how long the server was there.
+func (s *Session) attempt(ctx context.Context, addr string) (lasted time.Duration, err error) {
+	s.mu.Lock()
+	s.status.Attempts++
+	s.mu.Unlock()
+	st := newStream(s, addr)
+	err = contain(func() error { return st.run(ctx) })
+	if mirror.NeedsSnapshot(err) {
+		s.needSnapshot()
+	}
+	return st.lasted(), err
+}
+
+// needSnapshot makes the next stream begin with a snapshot, unless this one did.
+func (s *Session) needSnapshot() {
+	if s.resync = !s.resync; s.resync {
+		s.mu.Lock()
+		s.status.Resyncs++
+		s.mu.Unlock()
+	}
+}
+
+// lost notes the end of a stream; err is nil when the session itself ends.
+func (s *Session) lost(addr string, err error) {
+	s.mu.Lock()
+	was := s.status.Connected
+	if was {
+		s.status.Connected, s.status.Server, s.status.Since = false, Server{}, time.Now()
+	}
+	if err != nil {
+		s.status.Err = err
+	}
+	s.mu.Unlock()
+	if err == nil {
+		return
+	}
+	s.logLost(addr, err, was)
+	s.contained(func() { s.config.Handler.Disconnected(addr, err) })
+}
+
+// logLost warns when a server is lost, when the first attempt fails, and of each new
+// refusal; of what follows for the same reason it only tells who debugs.
+func (s *Session) logLost(addr string, err error, was bool) {
+	switch refused := hopeless(err); {
+	case was:
+		s.config.Logger.Warn("lost the server", "server", addr, "error", err)
+	case refused && err.Error() != s.warned:
+		s.warned = err.Error()
+		s.config.Logger.Warn("a server refuses the session or makes no sense; what is held stays in force", "server", addr, "error", err)
+	case !refused && s.backoff.failures == 0:
+		s.config.Logger.Warn("cannot reach a server; trying on", "server", addr, "error", err)
+	default:
+		s.config.Logger.Debug("cannot reach a server", "server", addr, "error", err)
+	}
+}
+
+// connected notes that a server answers.
+func (s *Session) connected(server Server) {
+	s.mu.Lock()
+	s.status.Connected, s.status.Server, s.status.Since = true, server, time.Now()
+	s.status.Connects++
+	s.mu.Unlock()
+	s.config.Logger.Info("connected", "server", server.Addr, "server_id", server.ID)
+	s.config.Handler.Connected(server)
+}
+
+// apply takes an update in. Native tells that it comes from a server that has told
+// of the lineage held: one with another lineage follows a restore there.
+func (s *Session) apply(u mirror.Update, native bool, clock mirror.Clock) error {
+	held := s.Mirror()
+	next, err := held.Apply(u)
+	if errors.Is(err, mirror.ErrForeign) && native && u.Replace {
+		s.config.Logger.Warn("the cluster goes on with a backup of another one", "was", held.Position(), "is", u.Position())
+		next, err = mirror.New(s.config.Namespace, mirror.Position{}).Apply(u)
+	}
+	if err != nil {
+		return err //nolint:wrapcheck // says everything
+	}
+	if u.Replace {
+		s.resync = false
+	} else if next.Position() == held.Position() {
+		s.mu.Lock()
+		s.status.Source = FromServer
+		s.mu.Unlock()
+		return nil
+	}
+	s.install(next, Change{Update: u, Source: FromServer, StateTime: clock.At(s.clock.Now())}, clock)
+	return nil
+}
+
+// install hands a change to the handler, and tells the server and the disk.
+func (s *Session) install(next *mirror.Mirror, c Change, clock mirror.Clock) {
+	report := s.config.Handler.Install(c)
+	s.mu.Lock()
+	s.held, s.time, s.report, s.status.Source = next, clock, report, c.Source
+	s.mu.Unlock()
+	s.acknowledge()
+	if s.disk != nil && c.Source != Disk {
+		s.disk.changed()
+	}
+}
+
+// acknowledge wakes who sends acknowledgements.
+func (s *Session) acknowledge() {
+	select {
+	case s.acks <- struct{}{}:
+	default:
+	}
+}
+
+// errPanic tells of a bug in what was called.
+var errPanic = errors.New("panic")
+
+// contain runs f and makes an error of a panic.
+func contain(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v\n%s", errPanic, p, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// contained runs f and logs a panic.
+func (s *Session) contained(f func()) {
+	if err := contain(func() error { f(); return nil }); err != nil {
+		s.config.Logger.Error("the handler failed", "error", err)
+	}
+}
+
+// sleep waits until the time is over or ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,189 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/holdfast-dev/holdfast/internal/mirror"
+	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
+)
+
+const (
+	// connectTimeout is how long a server may take to answer at all.
+	connectTimeout = 5 * time.Second
+	// missed is how many reports of progress may be missing before a server is left.
+	missed = 3
+)
+
+// errSilent ends a stream on which nothing comes.
+var errSilent = errors.New("the server said nothing")
+
+// stream is one connection to one server. The goroutine that owns the session uses
+// it.
+type stream struct {
+	session   *Session
+	addr      string
+	assembler *mirror.Assembler
+	quiet     *time.Timer   // ends the stream
+	patience  time.Duration // how long nothing may come
+	answered  time.Time     // when the server was known to be there; zero before
+	native    bool          // the server has told of the lineage that is held
+}
+
+// message is what a server sends, over Connect or over Watch.
+type message interface {
+	mirror.Message
+	GetStateTime() *timestamppb.Timestamp
+}
+
+func newStream(s *Session, addr string) *stream {
+	return &stream{
+		session: s, addr: addr, assembler: mirror.NewAssembler(s.config.Namespace),
+		patience: max(missed*s.config.ProgressInterval, connectTimeout),
+	}
+}
+
+// lasted returns how long the server has been there.
+func (st *stream) lasted() time.Duration {
+	if st.answered.IsZero() {
+		return 0
+	}
+	return time.Since(st.answered)
+}
+
+// run follows the server until the stream ends, which is always an error.
+func (st *stream) run(ctx context.Context) error {
+	conn, err := grpc.NewClient("passthrough:///"+st.addr, st.session.options...)
+	if err != nil {
+		return fmt.Errorf("the address %q cannot be used: %w", st.addr, err)
+	}
+	defer func() { _ = conn.Close() }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	st.quiet = time.AfterFunc(connectTimeout, func() { cancel(errSilent) })
+	defer st.quiet.Stop()
+	err = st.connect(ctx, conn)
+	if status.Code(err) == codes.Unimplemented && st.answered.IsZero() {
+		err = st.watch(ctx, conn)
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+		return fmt.Errorf("%w for too long: %w", cause, err)
+	}
+	return err
+}
+
+// connect speaks with a server of this version.
+func (st *stream) connect(ctx context.Context, conn *grpc.ClientConn) error {
+	var sender sync.WaitGroup
+	defer sender.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := holdfastv1.NewSessionServiceClient(conn).Connect(ctx)
+	if err != nil {
+		return err
+	}
+	if err := stream.Send(st.session.hello()); err != nil && !errors.Is(err, io.EOF) {
+		return err // of a stream that has ended, Recv tells why
+	}
+	sender.Go(func() { st.session.sendAcks(ctx, stream) })
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		if w := m.GetWelcome(); w != nil {
+			st.session.servers.learn(w.GetServers())
+			st.answer(Server{Addr: st.addr, ID: w.GetServerId()})
+		}
+		if err := st.take(m); err != nil {
+			return err
+		}
+	}
+}
+
+// watch follows a server of the previous version.
+func (st *stream) watch(ctx context.Context, conn *grpc.ClientConn) error {
+	stream, err := holdfastv1.NewStateServiceClient(conn).Watch(ctx, st.session.watchRequest())
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		st.answer(Server{Addr: st.addr, Previous: true})
+		if err := st.take(m); err != nil {
+			return err
+		}
+	}
+}
+
+// answer notes that the server is there, once.
+func (st *stream) answer(server Server) {
+	if st.answered.IsZero() {
+		st.answered = time.Now()
+		st.session.connected(server)
+	}
+}
+
+// take takes in one message.
+func (st *stream) take(m message) error {
+	st.quiet.Reset(st.patience)
+	clock, err := st.session.heard(m)
+	if err != nil {
+		return err
+	}
+	u, done, err := st.assembler.Take(m)
+	if err != nil || !done {
+		return err //nolint:wrapcheck // says everything
+	}
+	err = st.session.apply(u, st.native, clock)
+	st.native = err == nil
+	return err
+}
+
+// heard notes that a server spoke and returns the clock that its message leaves. If
+// the message is of the epoch held, that one is in force already; what another epoch
+// tells counts once the epoch is installed.
+func (s *Session) heard(m message) (mirror.Clock, error) {
+	epoch, err := mirror.EpochFromProto(m.GetEpoch())
+	if err != nil {
+		return mirror.Clock{}, fmt.Errorf("%w: %w", mirror.ErrMalformed, err)
+	}
+	mono, told := s.clock.Now(), m.GetStateTime()
+	s.mu.Lock()
+	s.status.Heard = time.Now()
+	was, held := s.time, s.held
+	at := held.Position()
+	own := !at.Set() || at.Epoch == epoch
+	if !own {
+		was = mirror.Clock{}
+	}
+	is, back := was, false
+	if told.IsValid() {
+		is, back = was.Observe(told.AsTime().UnixMilli(), mono)
+	}
+	if own {
+		s.time = is
+	}
+	s.mu.Unlock()
+	switch now := is.At(mono); {
+	case !own || !at.Set():
+	case back:
+		s.config.Logger.Warn("the state time on disk was too late: ends of overrides are looked at again", "by_ms", was.At(mono)-now)
+		s.install(held, Change{Update: held.Whole(), Source: s.Status().Source, StateTime: now}, is)
+	case now > was.At(mono):
+		s.config.Handler.StateTime(now)
+	}
+	return is, nil
+}
