@@ -53,9 +53,9 @@ func (s *clusterService) GetStatus(context.Context, *holdfastv1.GetStatusRequest
 		LeaderContactAge: durationpb.New(status.LeaderContactAge),
 		Version:          status.Version,
 		StateHash:        hash[:],
-		StateBytes:       uint64(view.Bytes()),     //nolint:gosec // never negative
-		Resources:        uint64(view.Resources()), //nolint:gosec // never negative
-		Watchers:         s.streams.watching(),
+		StateBytes:       uint64(view.Bytes()),                                                      //nolint:gosec // never negative
+		Resources:        uint64(view.Resources()),                                                  //nolint:gosec // never negative
+		Watchers:         uint64(s.streams.following(holdfastv1.StateService_Watch_FullMethodName)), //nolint:gosec // never negative
 		Fenced:           status.Fenced,
 		StartTime:        timestamppb.New(status.StartTime),
 	}

@@ -66,8 +66,8 @@ type fakeReplica struct {
 	learned   atomic.Pointer[time.Time] // the last LearnStateTime
 }
 
-func newFakeCluster(t *testing.T, ids ...string) *fakeCluster {
-	t.Helper()
+func newFakeCluster(tb testing.TB, ids ...string) *fakeCluster {
+	tb.Helper()
 	c := &fakeCluster{leader: ids[0]}
 	for _, id := range ids {
 		m := state.New()
@@ -75,17 +75,17 @@ func newFakeCluster(t *testing.T, ids ...string) *fakeCluster {
 			cluster: c, id: id, machine: m, hub: watch.NewHub(m.View()), moved: make(chan struct{}),
 		})
 	}
-	c.commit(t, &storagev1.Command{Body: &storagev1.Command_NewEpoch{NewEpoch: &storagev1.NewEpoch{Lineage: randomID(), Nonce: 7}}})
+	c.commit(tb, &storagev1.Command{Body: &storagev1.Command_NewEpoch{NewEpoch: &storagev1.NewEpoch{Lineage: randomID(), Nonce: 7}}})
 	return c
 }
 
 // commit appends a command as the leader itself would.
-func (c *fakeCluster) commit(t *testing.T, cmd *storagev1.Command) state.Result {
-	t.Helper()
+func (c *fakeCluster) commit(tb testing.TB, cmd *storagev1.Command) state.Result {
+	tb.Helper()
 	cmd.Version = state.Version
-	result, err := c.replica(c.leader).Propose(t.Context(), cmd)
+	result, err := c.replica(c.leader).Propose(tb.Context(), cmd)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return result
 }
@@ -335,32 +335,32 @@ type node struct {
 
 // serve starts a server for a replica on loopback. The options change its
 // configuration.
-func serve(t *testing.T, r *fakeReplica, options ...func(*Config)) *node {
-	t.Helper()
+func serve(tb testing.TB, r *fakeReplica, options ...func(*Config)) *node {
+	tb.Helper()
 	config := Config{
-		Replica: r, Hub: r.hub, Validator: anything{}, ServerID: r.id, TempDir: t.TempDir(),
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Replica: r, Hub: r.hub, Validator: anything{}, ServerID: r.id, TempDir: tb.TempDir(),
+		Logger: slog.New(slog.NewTextHandler(tb.Output(), nil)),
 	}
 	for _, o := range options {
 		o(&config)
 	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s := New(config)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		s.Close()
 		if err := <-served; err != nil {
-			t.Errorf("Serve = %v", err)
+			tb.Errorf("Serve = %v", err)
 		}
 	})
 	r.set(func(r *fakeReplica) { r.addr = l.Addr().String() })
 	n := &node{Server: s, replica: r, addr: l.Addr().String()}
 	if config.TLS == nil {
-		n.conn = dial(t, n.addr)
+		n.conn = dial(tb, n.addr)
 		n.state = holdfastv1.NewStateServiceClient(n.conn)
 		n.cluster = holdfastv1.NewClusterServiceClient(n.conn)
 		n.peer = peerv1.NewPeerServiceClient(n.conn)
@@ -369,21 +369,21 @@ func serve(t *testing.T, r *fakeReplica, options ...func(*Config)) *node {
 }
 
 // dial connects in plaintext, unless the options say otherwise.
-func dial(t *testing.T, addr string, options ...grpc.DialOption) *grpc.ClientConn {
-	t.Helper()
+func dial(tb testing.TB, addr string, options ...grpc.DialOption) *grpc.ClientConn {
+	tb.Helper()
 	options = append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, options...)
 	conn, err := grpc.NewClient("passthrough:///"+addr, options...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
+	tb.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
 
 // single starts a cluster of one.
-func single(t *testing.T, options ...func(*Config)) *node {
-	t.Helper()
-	return serve(t, newFakeCluster(t, "n1").replicas[0], options...)
+func single(tb testing.TB, options ...func(*Config)) *node {
+	tb.Helper()
+	return serve(tb, newFakeCluster(tb, "n1").replicas[0], options...)
 }
 
 // pair starts a leader n1 and a follower n2.
@@ -414,11 +414,11 @@ func transactionOf(ops ...*holdfastv1.Operation) *holdfastv1.ApplyRequest {
 }
 
 // put writes flags through the node.
-func (n *node) put(t *testing.T, ops ...*holdfastv1.Operation) *holdfastv1.ApplyResponse {
-	t.Helper()
-	resp, err := n.state.Apply(t.Context(), transactionOf(ops...))
+func (n *node) put(tb testing.TB, ops ...*holdfastv1.Operation) *holdfastv1.ApplyResponse {
+	tb.Helper()
+	resp, err := n.state.Apply(tb.Context(), transactionOf(ops...))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return resp
 }
@@ -437,9 +437,9 @@ func expect(t *testing.T, err error, reason string) {
 }
 
 // eventually waits for a condition that has no channel to wait on.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+func eventually(tb testing.TB, what string, condition func() bool) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 10*time.Second)
 	defer cancel()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
@@ -447,7 +447,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			t.Fatalf("%s did not come true", what)
+			tb.Fatalf("%s did not come true", what)
 		}
 	}
 }

@@ -6,6 +6,7 @@
 // fresh an answer has to be and which server has to act. Every failure leaves
 // through one table, see [Reasons].
 //
-// Who starts what: a [Server] runs one goroutine that follows the replica's
-// health; [Server.Close] ends it, the handlers and the connections to peers.
+// Who starts what: a [Server] runs one goroutine that follows the replica's health,
+// and one that reads from each session; [Server.Close] ends them, the handlers and
+// the connections to peers.
 package api

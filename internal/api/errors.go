@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/holdfast-dev/holdfast/internal/consensus"
+	"github.com/holdfast-dev/holdfast/internal/registry"
 	"github.com/holdfast-dev/holdfast/internal/state"
 	"github.com/holdfast-dev/holdfast/internal/watch"
 )
@@ -183,6 +184,10 @@ func failureOf(err error) *Error {
 		return newError(ReasonForeignLineage, err, "the cursor belongs to another cluster: %v", err)
 	case errors.Is(err, watch.ErrForkedEpoch):
 		return newError(ReasonForkedEpoch, err, "the cursor's epoch has this one's number and is another: %v", err)
+	case errors.Is(err, registry.ErrReplaced):
+		return newError(ReasonInstanceReplaced, err, "%v", err)
+	case errors.Is(err, registry.ErrTooManyTallies):
+		return newError(ReasonTooManyWaits, err, "this server counts instances for as many callers as it can; retry, or ask another server")
 	case errors.Is(err, context.Canceled):
 		return newError(ReasonCancelled, err, "the caller gave up")
 	case errors.Is(err, context.DeadlineExceeded):

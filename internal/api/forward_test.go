@@ -92,7 +92,7 @@ func TestWriteWaitsForALeader(t *testing.T) {
 		_, err := follower.state.Apply(t.Context(), transactionOf(flag("a", `1`)))
 		done <- err
 	}()
-	attempts := follower.streams.metrics.forwards.WithLabelValues("none", "definite")
+	attempts := follower.metrics.forwards.WithLabelValues("none", "definite")
 	eventually(t, "a look for the leader", func() bool { return counted(attempts) > 1 })
 	c.setLeader("n1")
 	if err := <-done; err != nil {
@@ -135,7 +135,7 @@ func TestDeadLeader(t *testing.T) {
 		_, err := follower.state.Apply(t.Context(), transactionOf(flag("a", `1`)))
 		done <- err
 	}()
-	failures := follower.streams.metrics.forwards.WithLabelValues("remote", "definite")
+	failures := follower.metrics.forwards.WithLabelValues("remote", "definite")
 	before := counted(failures)
 	eventually(t, "an attempt at the dead leader", func() bool { return counted(failures) > before })
 	c.setLeader("n3")
@@ -202,7 +202,7 @@ func TestForwardedOutcomes(t *testing.T) {
 
 // leaders returns a way to the leader like the server's own.
 func (n *node) leaders() *leadership {
-	return &leadership{replica: n.replica, self: n.replica.id, peers: n.peers, metrics: n.streams.metrics, wait: time.Second}
+	return &leadership{replica: n.replica, self: n.replica.id, peers: n.peers, metrics: n.metrics, wait: time.Second}
 }
 
 // commandOf returns a command as Apply would propose it.

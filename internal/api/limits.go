@@ -36,6 +36,16 @@ const (
 	DefaultProgressInterval = 5 * time.Second
 	// MaxWatches is the most open watches of a server: TOO_MANY_WATCHES.
 	MaxWatches = 10_000
+	// DefaultSessions is how many sessions of instances a server takes unless it is
+	// configured: TOO_MANY_SESSIONS.
+	DefaultSessions = 10_000
+	// MaxHelloTime is how long a new session may take to say who it is:
+	// INVALID_REQUEST.
+	MaxHelloTime = 10 * time.Second
+	// MaxProblems is the most problems that are kept of an Ack, MaxProblemBytes the
+	// longest message of one. The rest is left out; their number is kept.
+	MaxProblems     = 32
+	MaxProblemBytes = 512
 	// ChunkBytes is where a chunk of a snapshot or delta is cut. A chunk is larger
 	// only when a single resource is, and never larger than MaxPageBytes.
 	ChunkBytes = 256 << 10
@@ -48,6 +58,8 @@ const (
 
 	// MaxAwait is the longest that AwaitRevision waits: INVALID_REQUEST.
 	MaxAwait = 30 * time.Second
+	// MaxInstancesWait is the longest that AwaitInstances waits: INVALID_REQUEST.
+	MaxInstancesWait = 5 * time.Minute
 	// MaxReadWait is how long a read waits for its revision or for a leader, if
 	// its context allows: BEHIND, NO_LEADER.
 	MaxReadWait = 10 * time.Second

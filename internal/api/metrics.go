@@ -17,6 +17,9 @@ type metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
 	watches   prometheus.Gauge
+	sessions  prometheus.Gauge
+	acks      prometheus.Counter
+	obeyed    prometheus.Histogram
 	messages  *prometheus.CounterVec
 	encodes   *prometheus.CounterVec
 	forwards  *prometheus.CounterVec
@@ -42,19 +45,43 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "holdfast_api_watches",
 			Help: "Open watches.",
 		})),
+		sessions: register(r, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "holdfast_api_sessions",
+			Help: "Open sessions of instances.",
+		})),
+		acks: register(r, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "holdfast_api_session_acks_total",
+			Help: "Acknowledgements received from instances.",
+		})),
+		obeyed: register(r, prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "holdfast_api_session_ack_seconds",
+			Help:    "Time from sending a change to an instance until it has acknowledged that it obeys.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		})),
 		messages: register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_api_watch_messages_total",
-			Help: "Messages handed to watches by kind: snapshot, delta, progress.",
+			Help: "Messages handed to watches and sessions by kind: snapshot, delta, progress.",
 		}, []string{"kind"})),
 		encodes: register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_api_watch_encodes_total",
-			Help: "Chunks of snapshots and deltas that were encoded; watches share the bytes.",
+			Help: "Chunks of snapshots and deltas that were encoded; watches and sessions share the bytes.",
 		}, []string{"kind"})),
 		forwards: register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_api_leader_attempts_total",
 			Help: "Attempts to act at the leader by place (local, remote, none) and result (ok, definite, unknown).",
 		}, []string{"place", "result"})),
 	}
+}
+
+// registerBehind registers a gauge that is counted when it is asked for.
+func registerBehind(r prometheus.Registerer, count func() int) {
+	if r == nil {
+		return
+	}
+	register(r, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "holdfast_api_sessions_behind",
+		Help: "Open sessions of instances that have not acknowledged what their namespace holds at this server.",
+	}, func() float64 { return float64(count()) }))
 }
 
 // register returns the collector, or the equal one that is registered already.

@@ -15,7 +15,8 @@ type pageToken struct {
 	// filter is a hash of what the list was asked for: a token is good for the
 	// same question only.
 	filter [8]byte
-	// after is the last resource of the page before; only for resources.
+	// after is the last resource of the page before; only for resources. For
+	// instances its name is their place.
 	after document.Key
 	// below is the revision of the last record of the page before; only for the
 	// audit.
@@ -58,7 +59,7 @@ func parsePageToken(text string, filter [8]byte) (t pageToken, err error) {
 		return t, nil
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(b) < fixed || len(b) > fixed+document.MaxName {
+	if err != nil || len(b) < fixed || len(b) > fixed+2*document.MaxName+1 {
 		return t, Errorf(ReasonInvalidPageToken, "the page token is not one of this service")
 	}
 	b, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfast-dev/holdfast/internal/state"
@@ -15,7 +16,8 @@ import (
 type peerService struct {
 	peerv1.UnimplementedPeerServiceServer
 
-	replica Replica
+	replica   Replica
+	instances *instanceService
 }
 
 // Propose commits another server's command, if this server leads.
@@ -98,4 +100,24 @@ func (s *peerService) ChangeMembership(ctx context.Context, req *peerv1.ChangeMe
 // PromiseBootstrap answers a founder.
 func (s *peerService) PromiseBootstrap(ctx context.Context, req *peerv1.PromiseBootstrapRequest) (*peerv1.PromiseBootstrapResponse, error) {
 	return s.replica.Promise(ctx, req), nil
+}
+
+// ListInstances returns the instances that this server knows.
+func (s *peerService) ListInstances(req *peerv1.ListInstancesRequest, stream grpc.ServerStreamingServer[peerv1.ListInstancesResponse]) error {
+	var v violations
+	filter := v.instances("filter", req.GetFilter())
+	if err := v.err(); err != nil {
+		return err
+	}
+	return sendChunks(listed(s.instances.registry, s.instances.reader.self, filter, req.GetIncludeDisconnected()), stream)
+}
+
+// AwaitInstances tells how many of the instances connected here obey a revision.
+func (s *peerService) AwaitInstances(req *peerv1.AwaitInstancesRequest, stream grpc.ServerStreamingServer[peerv1.AwaitInstancesResponse]) error {
+	var v violations
+	filter := v.instances("filter", req.GetFilter())
+	if err := v.err(); err != nil {
+		return err
+	}
+	return s.instances.countHere(stream.Context(), filter, req.GetRevision(), stream.Send)
 }

@@ -60,8 +60,11 @@ var reasonTable = []ReasonInfo{ //nolint:gochecknoglobals // a table, never chan
 	{ReasonNotServing, codes.Unavailable, Definite, later, "This server belongs to no cluster yet, or is being recovered."},
 	{ReasonDraining, codes.Unavailable, Definite, soon, "This server is shutting down. Use another one."},
 
-	// Watches.
+	// Watches and sessions.
 	{ReasonTooManyWatches, codes.ResourceExhausted, Definite, later, "This server has as many watches as it takes. Use another one."},
+	{ReasonTooManySessions, codes.ResourceExhausted, Definite, later, "This server has as many sessions of instances as it takes. Use another one."},
+	{ReasonInstanceReplaced, codes.AlreadyExists, Definite, 0, "Another process has a session under this instance's id, and is newer or has another certificate. Go on under another id."},
+	{ReasonTooManyWaits, codes.ResourceExhausted, Definite, later, "This server counts instances for as many callers as it can. Retry, or use another one."},
 	{ReasonForeignLineage, codes.FailedPrecondition, Definite, 0, "The cursor is from another cluster. Check the address; if it is right, watch without a cursor."},
 	{ReasonForkedEpoch, codes.FailedPrecondition, Definite, 0, "The cursor's epoch has the number of this cluster's and is another: two clusters descend from one. Find out which is right before watching without a cursor."},
 

@@ -77,6 +77,10 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a table, never changed
 	holdfastv1.StateService_ListAudit_FullMethodName:     {access: everybody},
 	holdfastv1.StateService_AwaitRevision_FullMethodName: {access: everybody},
 
+	holdfastv1.SessionService_Connect_FullMethodName:         {access: everybody, endless: true},
+	holdfastv1.InstanceService_ListInstances_FullMethodName:  {access: everybody},
+	holdfastv1.InstanceService_AwaitInstances_FullMethodName: {access: everybody, endless: true},
+
 	// What an operator needs to see and to mend a sick server is always answered.
 	holdfastv1.ClusterService_GetStatus_FullMethodName:          {access: everybody, always: true},
 	holdfastv1.ClusterService_ListMembers_FullMethodName:        {access: everybody, always: true},
@@ -92,6 +96,8 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a table, never changed
 	peerv1.PeerService_AwaitRevision_FullMethodName:    {access: servers},
 	peerv1.PeerService_ChangeMembership_FullMethodName: {access: servers, always: true},
 	peerv1.PeerService_PromiseBootstrap_FullMethodName: {access: servers, always: true},
+	peerv1.PeerService_ListInstances_FullMethodName:    {access: servers},
+	peerv1.PeerService_AwaitInstances_FullMethodName:   {access: servers, endless: true},
 
 	// Package facade registers these. Its streams end with the others, and it
 	// bounds them itself.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/holdfast-dev/holdfast/internal/registry"
 	"github.com/holdfast-dev/holdfast/internal/watch"
 	peerv1 "github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
@@ -43,7 +45,10 @@ type Config struct {
 	Logger *slog.Logger
 	// Registerer gets the metrics; nil keeps them to the server.
 	Registerer prometheus.Registerer
-	// DrainJitter is the time over which Drain spreads the ends of open watches.
+	// MaxSessions is how many sessions of instances the server takes; 0 means
+	// DefaultSessions.
+	MaxSessions int
+	// DrainJitter is the time over which Drain spreads the ends of open streams.
 	DrainJitter time.Duration
 	// TempDir is where a backup that is being restored is spooled; empty means
 	// the system's directory.
@@ -52,23 +57,31 @@ type Config struct {
 
 // Server serves the API of one server. Its methods may be called concurrently.
 type Server struct {
-	config  Config
-	grpc    *grpc.Server
-	health  *health.Server
-	streams *streams
-	peers   *peers
-	leaders *leadership
+	config   Config
+	metrics  *metrics
+	grpc     *grpc.Server
+	health   *health.Server
+	streams  *streams
+	peers    *peers
+	leaders  *leadership
+	sessions *sessionService
 
 	stop    context.CancelFunc // ends the goroutine that follows the health
 	stopped sync.WaitGroup
 }
+
+// windowBytes is what a client may send ahead of the server.
+const windowBytes = 1 << 20
 
 // healthInterval is how often the replica is asked whether it serves.
 const healthInterval = 200 * time.Millisecond
 
 // services returns those whose health is told apart from the server's.
 func services() []string {
-	return []string{"", holdfastv1.StateService_ServiceDesc.ServiceName, holdfastv1.ClusterService_ServiceDesc.ServiceName}
+	return []string{
+		"", holdfastv1.StateService_ServiceDesc.ServiceName, holdfastv1.ClusterService_ServiceDesc.ServiceName,
+		holdfastv1.SessionService_ServiceDesc.ServiceName, holdfastv1.InstanceService_ServiceDesc.ServiceName,
+	}
 }
 
 // New builds a server and begins to follow the replica's health. It serves
@@ -80,22 +93,32 @@ func New(config Config) *Server {
 	m := newMetrics(config.Registerer)
 	s := &Server{
 		config:  config,
+		metrics: m,
 		health:  health.NewServer(),
-		streams: newStreams(MaxWatches, m),
+		streams: newStreams(cmp.Or(config.MaxSessions, DefaultSessions), m),
 		peers:   newPeers(config.DialOptions),
 	}
 	s.leaders = &leadership{replica: config.Replica, self: config.ServerID, peers: s.peers, metrics: m, wait: MaxLeaderWait}
 	reader := &reader{replica: config.Replica, leaders: s.leaders, self: config.ServerID, wait: MaxReadWait}
 	s.grpc = grpc.NewServer(s.options(m)...)
+	encoder, known := newEncoder(m), registry.New()
 	holdfastv1.RegisterStateServiceServer(s.grpc, &stateService{
 		reader: reader, leaders: s.leaders, validator: config.Validator, hub: config.Hub,
-		encoder: newEncoder(m), writeTime: MaxWriteTime,
+		encoder: encoder, writeTime: MaxWriteTime,
 	})
+	s.sessions = &sessionService{
+		replica: config.Replica, self: config.ServerID, hub: config.Hub, encoder: encoder,
+		metrics: m, registry: known, helloTime: MaxHelloTime,
+	}
+	holdfastv1.RegisterSessionServiceServer(s.grpc, s.sessions)
+	registerBehind(config.Registerer, s.sessions.behind)
 	holdfastv1.RegisterClusterServiceServer(s.grpc, &clusterService{
 		reader: reader, leaders: s.leaders, streams: s.streams, tempDir: config.TempDir,
 		backups: make(slots, MaxBackups), restores: make(slots, MaxRestores), transferWait: 2 * time.Second,
 	})
-	peerv1.RegisterPeerServiceServer(s.grpc, &peerService{replica: config.Replica})
+	instances := &instanceService{reader: reader, peers: s.peers, registry: known}
+	holdfastv1.RegisterInstanceServiceServer(s.grpc, instances)
+	peerv1.RegisterPeerServiceServer(s.grpc, &peerService{replica: config.Replica, instances: instances})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	s.followHealth()
@@ -120,6 +143,10 @@ func (s *Server) options(m *metrics) []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.MaxRecvMsgSize(MaxMessageBytes),
+		// Windows of a fixed size: gRPC would measure the link instead, with a ping for
+		// each message of a quiet connection, which is what an Ack is.
+		grpc.InitialWindowSize(windowBytes),
+		grpc.InitialConnWindowSize(windowBytes),
 		grpc.MaxConcurrentStreams(MaxStreamsPerConnection),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.WaitForHandlers(true),
@@ -180,6 +207,7 @@ func (s *Server) Close() {
 	s.stopped.Wait()
 	s.health.Shutdown()
 	s.grpc.Stop()
+	s.sessions.readers.Wait()
 	s.peers.close()
 }
 
@@ -217,7 +245,7 @@ func (s *Server) setHealth(was bool) bool {
 	serving := err == nil
 	if was && !serving {
 		s.config.Logger.Warn("the API stopped serving", "cause", err)
-		s.streams.endWatches(err)
+		s.streams.endFollowing(err)
 	}
 	if !was && serving {
 		s.config.Logger.Info("the API serves")

@@ -86,7 +86,7 @@ func TestMetrics(t *testing.T) {
 	if _, err := n.state.Get(t.Context(), get("b", nil)); err == nil {
 		t.Fatal("found what does not exist")
 	}
-	m := n.streams.metrics
+	m := n.metrics
 	eventually(t, "the counts", func() bool { // a call is counted after its answer
 		return counted(m.requests.WithLabelValues("holdfast.v1.StateService/Apply", codes.OK.String())) == 1 &&
 			counted(m.requests.WithLabelValues("holdfast.v1.StateService/Get", codes.NotFound.String())) == 1
@@ -182,7 +182,7 @@ func TestDrainIsBounded(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	n.Drain(ctx)
-	if n.streams.watching() != 0 {
+	if n.streams.following(holdfastv1.StateService_Watch_FullMethodName) != 0 {
 		t.Error("watches are left after draining")
 	}
 	n.Drain(ctx) // and once more

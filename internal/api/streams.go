@@ -5,29 +5,53 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
 // streams are the open endless streams, so that the server can count and end
 // them.
 type streams struct {
-	limit   int
-	metrics *metrics
+	// quotas are of the methods that follow the state, by method. The map is never
+	// changed.
+	quotas map[string]*quota
 
-	mu      sync.Mutex
-	open    map[*openStream]struct{}
-	watches int
-	ended   error // set once no further stream is let in
+	mu    sync.Mutex
+	open  map[*openStream]struct{}
+	ended error // set once no further stream is let in
+}
+
+// quota limits the open streams of one method. It is guarded by the mutex of
+// streams.
+type quota struct {
+	reason string // of the refusal
+	what   string
+	limit  int
+	open   int
+	gauge  prometheus.Gauge
+}
+
+func (q *quota) count(by int) {
+	q.open += by
+	q.gauge.Set(float64(q.open))
 }
 
 // openStream is one of them.
 type openStream struct {
 	cancel context.CancelCauseFunc
-	watch  bool
+	quota  *quota // nil for one that does not follow the state
 }
 
-func newStreams(limit int, m *metrics) *streams {
-	return &streams{limit: limit, metrics: m, open: make(map[*openStream]struct{})}
+func newStreams(sessions int, m *metrics) *streams {
+	return &streams{open: make(map[*openStream]struct{}), quotas: map[string]*quota{
+		holdfastv1.StateService_Watch_FullMethodName: {
+			reason: ReasonTooManyWatches, what: "watches", limit: MaxWatches, gauge: m.watches,
+		},
+		holdfastv1.SessionService_Connect_FullMethodName: {
+			reason: ReasonTooManySessions, what: "sessions of instances", limit: sessions, gauge: m.sessions,
+		},
+	}}
 }
 
 // enter counts a stream in. It returns a context that ends with the stream or
@@ -36,45 +60,43 @@ func newStreams(limit int, m *metrics) *streams {
 func (s *streams) enter(parent context.Context, method string) (ctx context.Context, leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	watch := method == holdfastv1.StateService_Watch_FullMethodName
+	q := s.quotas[method]
 	switch {
 	case s.ended != nil:
 		return nil, nil, s.ended
-	case watch && s.watches >= s.limit:
-		return nil, nil, Errorf(ReasonTooManyWatches, "this server has %d watches, which is its limit; use another server", s.limit)
+	case q != nil && q.open >= q.limit:
+		return nil, nil, Errorf(q.reason, "this server has %d %s, which is its limit; use another server", q.open, q.what)
 	}
 	ctx, cancel := context.WithCancelCause(parent)
-	st := &openStream{cancel: cancel, watch: watch}
+	st := &openStream{cancel: cancel, quota: q}
 	s.open[st] = struct{}{}
-	s.count(watch, 1)
+	if q != nil {
+		q.count(1)
+	}
 	return ctx, func() {
 		cancel(nil)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.open, st)
-		s.count(watch, -1)
+		if q != nil {
+			q.count(-1)
+		}
 	}, nil
 }
 
-// count follows the number of watches. The caller holds the lock.
-func (s *streams) count(watch bool, by int) {
-	if watch {
-		s.watches += by
-		s.metrics.watches.Set(float64(s.watches))
-	}
-}
-
-// watching returns the number of open watches.
-func (s *streams) watching() uint64 {
+// following returns the number of open streams of a method that follows the
+// state.
+func (s *streams) following(method string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return uint64(s.watches) //nolint:gosec // never negative
+	return s.quotas[method].open
 }
 
-// endWatches ends every open watch at once; new ones are let in.
-func (s *streams) endWatches(why error) {
+// endFollowing ends every stream that follows the state at once; new ones are
+// let in.
+func (s *streams) endFollowing(why error) {
 	for _, st := range s.list() {
-		if st.watch {
+		if st.quota != nil {
 			st.cancel(why)
 		}
 	}

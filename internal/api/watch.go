@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -18,7 +19,7 @@ func (s *stateService) Watch(req *holdfastv1.WatchRequest, stream grpc.ServerStr
 	var v violations
 	namespace := v.namespace("namespace", req.GetNamespace())
 	cursor := v.cursor("cursor", req.GetCursor())
-	interval := v.progressInterval("progress_interval", req)
+	interval := v.progressInterval("progress_interval", req.GetProgressInterval())
 	if err := v.err(); err != nil {
 		return err
 	}
@@ -32,21 +33,8 @@ func (s *stateService) Watch(req *holdfastv1.WatchRequest, stream grpc.ServerStr
 	if err := stream.SendHeader(nil); err != nil {
 		return err
 	}
-	w := &watcher{service: s, namespace: namespace, stream: stream}
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		event, err := sub.Next(stream.Context(), ticker.C)
-		if err != nil {
-			return err
-		}
-		if err := servingError(s.reader.replica); err != nil {
-			return err
-		}
-		if err := w.send(stream.Context(), event); err != nil {
-			return err
-		}
-	}
+	w := &watcher{replica: s.reader.replica, encoder: s.encoder, namespace: namespace, stream: stream}
+	return w.follow(stream.Context(), sub, interval)
 }
 
 // cursor checks where a watch goes on; without one it begins with a snapshot.
@@ -64,22 +52,48 @@ func (v *violations) cursor(field string, p *holdfastv1.Cursor) watch.Cursor {
 	return watch.Cursor{Epoch: epoch, Revision: p.GetRevision(), Set: true}
 }
 
-// progressInterval returns the interval that a watch gets for the one it wants.
-func (v *violations) progressInterval(field string, req *holdfastv1.WatchRequest) time.Duration {
-	if !v.duration(field, req.GetProgressInterval()) || req.GetProgressInterval() == nil {
+// progressInterval returns the interval that a client gets for the one it wants.
+func (v *violations) progressInterval(field string, d *durationpb.Duration) time.Duration {
+	if !v.duration(field, d) || d == nil {
 		return DefaultProgressInterval
 	}
-	return min(max(req.GetProgressInterval().AsDuration(), MinProgressInterval), MaxProgressInterval)
+	return min(max(d.AsDuration(), MinProgressInterval), MaxProgressInterval)
 }
 
-// watcher sends the events of one watch.
+// watcher sends the events of a namespace to one watch or session. The messages
+// of both begin with the same fields, so the bytes do for both.
 type watcher struct {
-	service   *stateService
+	replica   Replica
+	encoder   *encoder
 	namespace string
-	stream    grpc.ServerStreamingServer[holdfastv1.WatchResponse]
+	stream    grpc.ServerStream
+	// sending is told the revision before a change is sent; nil tells nobody.
+	sending func(revision uint64)
+}
+
+// follow sends events until ctx or the stream ends, or this server must not
+// answer any more.
+func (w *watcher) follow(ctx context.Context, sub *watch.Sub, interval time.Duration) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		event, err := sub.Next(ctx, ticker.C)
+		if err != nil {
+			return err
+		}
+		if err := servingError(w.replica); err != nil {
+			return err
+		}
+		if err := w.send(ctx, event); err != nil {
+			return err
+		}
+	}
 }
 
 func (w *watcher) send(ctx context.Context, event watch.Event) error {
+	if w.sending != nil && event.Kind != watch.Progress {
+		w.sending(event.Revision)
+	}
 	switch event.Kind {
 	case watch.Snapshot:
 		return w.snapshot(ctx, event)
@@ -92,7 +106,7 @@ func (w *watcher) send(ctx context.Context, event watch.Event) error {
 
 // head is what a message that is sent now begins with.
 func (w *watcher) head(view *state.View) ([]byte, error) {
-	return head(view.Epoch().Proto(), timestamppb.New(w.service.reader.replica.StateTime()))
+	return head(view.Epoch().Proto(), timestamppb.New(w.replica.StateTime()))
 }
 
 // snapshot sends a namespace chunk by chunk. Between chunks it holds nothing but
@@ -103,7 +117,7 @@ func (w *watcher) snapshot(ctx context.Context, event watch.Event) error {
 	root := namespace.Root()
 	var after document.Key
 	for n := uint32(0); ; n++ {
-		c, err := w.service.encoder.chunk(namespace, after)
+		c, err := w.encoder.chunk(namespace, after)
 		if err != nil {
 			return err
 		}
@@ -125,7 +139,7 @@ func (w *watcher) snapshot(ctx context.Context, event watch.Event) error {
 
 // delta sends the chunks that all watches of the same delta share.
 func (w *watcher) delta(ctx context.Context, event watch.Event) error {
-	bodies := event.Delta.Encode(w.service.encoder.delta)
+	bodies := event.Delta.Encode(w.encoder.delta)
 	if len(bodies) == 0 {
 		return Errorf(ReasonInternal, "the delta to revision %d cannot be encoded", event.Revision)
 	}
@@ -147,17 +161,17 @@ func (w *watcher) frame(ctx context.Context, f *frame, kind string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	w.service.encoder.metrics.messages.WithLabelValues(kind).Inc()
+	w.encoder.metrics.messages.WithLabelValues(kind).Inc()
 	return w.stream.SendMsg(f)
 }
 
 // progress tells that nothing is left to tell.
 func (w *watcher) progress(event watch.Event) error {
 	root := event.View.Namespace(w.namespace).Root()
-	w.service.encoder.metrics.messages.WithLabelValues("progress").Inc()
-	return w.stream.Send(&holdfastv1.WatchResponse{
+	w.encoder.metrics.messages.WithLabelValues("progress").Inc()
+	return w.stream.SendMsg(&holdfastv1.WatchResponse{
 		Epoch:     event.View.Epoch().Proto(),
-		StateTime: timestamppb.New(w.service.reader.replica.StateTime()),
+		StateTime: timestamppb.New(w.replica.StateTime()),
 		Event: &holdfastv1.WatchResponse_Progress{
 			Progress: &holdfastv1.Progress{Revision: event.Revision, Root: root[:]},
 		},

@@ -221,11 +221,11 @@ func TestWatchProgress(t *testing.T) {
 
 	var v violations
 	for asked, want := range map[time.Duration]time.Duration{0: MinProgressInterval, time.Second: time.Second, time.Hour: MaxProgressInterval} {
-		if got := v.progressInterval("x", &holdfastv1.WatchRequest{ProgressInterval: durationpb.New(asked)}); got != want {
+		if got := v.progressInterval("x", durationpb.New(asked)); got != want {
 			t.Errorf("asked for %s, got %s, want %s", asked, got, want)
 		}
 	}
-	if got := v.progressInterval("x", &holdfastv1.WatchRequest{}); got != DefaultProgressInterval {
+	if got := v.progressInterval("x", nil); got != DefaultProgressInterval {
 		t.Errorf("asked for nothing, got %s", got)
 	}
 }
@@ -272,7 +272,7 @@ func TestWatchAheadOfThisServer(t *testing.T) {
 
 func TestWatchLimit(t *testing.T) {
 	n := single(t)
-	n.streams.limit = 2
+	n.streams.quotas[holdfastv1.StateService_Watch_FullMethodName].limit = 2
 	ctx, cancel := context.WithCancel(t.Context())
 	if err := n.watch(ctx, t, &holdfastv1.WatchRequest{}).next(); err != nil {
 		t.Fatal(err)
@@ -282,7 +282,7 @@ func TestWatchLimit(t *testing.T) {
 	}
 	expect(t, n.watch(t.Context(), t, &holdfastv1.WatchRequest{}).next(), ReasonTooManyWatches)
 	cancel()
-	eventually(t, "the end of a watch", func() bool { return n.streams.watching() == 1 })
+	eventually(t, "the end of a watch", func() bool { return n.streams.following(holdfastv1.StateService_Watch_FullMethodName) == 1 })
 	if err := n.watch(t.Context(), t, &holdfastv1.WatchRequest{}).next(); err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +291,7 @@ func TestWatchLimit(t *testing.T) {
 // encodes returns how many chunks of a kind a server has encoded.
 func (n *node) encodes(t *testing.T, kind string) int {
 	t.Helper()
-	return int(testutil.ToFloat64(n.streams.metrics.encodes.WithLabelValues(kind)))
+	return int(testutil.ToFloat64(n.metrics.encodes.WithLabelValues(kind)))
 }
 
 func TestWatchesShareWhatIsEncoded(t *testing.T) {

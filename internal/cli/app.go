@@ -21,9 +21,11 @@ import (
 
 // app is one run of the program.
 type app struct {
-	io       IO
-	opt      options
-	format   format
+	io     IO
+	opt    options
+	format format
+	// wide has tables tell more, where there is more.
+	wide     bool
 	timeout  time.Duration
 	out, err palette
 	asker    *asker
@@ -111,10 +113,12 @@ func (a *app) prepare(*cobra.Command, []string) error {
 	switch given {
 	case "table", "json", "yaml":
 		a.format = format(given)
+	case "wide":
+		a.format, a.wide = tableFormat, true
 	case "jsonl":
 		a.format = jsonFormat
 	default:
-		f := usage("%s: unknown format %q; it is one of table, json, yaml", origin, given)
+		f := usage("%s: unknown format %q; it is one of table, wide, json, yaml", origin, given)
 		if hint := didYouMean(given, formats()); hint != "" {
 			f.addHint("%s", hint)
 		}

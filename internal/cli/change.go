@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,27 @@ type resultView struct {
 	Wait         *waitView    `json:"wait,omitempty"`
 	// Preview is there for a dry run that sets a mode.
 	Preview *previewView `json:"preview,omitempty"`
+	// concerns are the instances that the change is for; nil means all of the
+	// namespaces that it changed.
+	concerns *holdfastv1.InstanceFilter
+}
+
+// instances are those that a wait is for, apart by namespace.
+func (v *resultView) instances() []*holdfastv1.InstanceFilter {
+	if v.concerns != nil {
+		return []*holdfastv1.InstanceFilter{v.concerns}
+	}
+	var names []string
+	for _, item := range v.Items {
+		if !slices.Contains(names, item.Namespace) {
+			names = append(names, item.Namespace)
+		}
+	}
+	filters := make([]*holdfastv1.InstanceFilter, 0, len(names))
+	for _, name := range names {
+		filters = append(filters, &holdfastv1.InstanceFilter{Namespace: name})
+	}
+	return filters
 }
 
 // add takes in the outcome of a transaction.
@@ -97,7 +119,7 @@ func (a *app) diff(v *resultView) error {
 
 // waitFlag declares --wait. It is on by default on a terminal.
 func (a *app) waitFlag(cmd *cobra.Command, wait *bool) {
-	cmd.Flags().BoolVar(wait, "wait", a.io.OutTTY, "wait until every server has applied the change, at most --timeout (default on a terminal)")
+	cmd.Flags().BoolVar(wait, "wait", a.io.OutTTY, "wait until every server has applied the change and every connected instance in its scope obeys it, at most --timeout (default on a terminal)")
 	cmd.Flags().Lookup("wait").DefValue = "false"
 }
 
@@ -106,7 +128,7 @@ func (a *app) waitFlag(cmd *cobra.Command, wait *bool) {
 func (a *app) finish(ctx context.Context, v *resultView, wait bool) error {
 	var err error
 	if wait && !v.DryRun {
-		v.Wait, err = a.await(ctx, v.Revision)
+		v.Wait, err = a.await(ctx, v.Revision, v.instances())
 	}
 	if a.format != tableFormat {
 		if v.Items == nil {

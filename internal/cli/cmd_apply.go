@@ -24,7 +24,7 @@ func (a *app) applyFlags(cmd *cobra.Command, f *applyFlags) {
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the difference and change nothing")
 	cmd.Flags().BoolVar(&f.exitCode, "exit-code", false, "with --dry-run: exit with 1 when there are changes")
 	a.reasonFlag(cmd, &f.reason)
-	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until every server has applied the changes, at most --timeout")
+	cmd.Flags().BoolVar(&f.wait, "wait", false, "wait until every server has applied the changes and every connected instance obeys them, at most --timeout")
 }
 
 // check refuses flags that do not go together.

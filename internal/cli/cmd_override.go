@@ -168,13 +168,17 @@ func (a *app) extend(ctx context.Context, name string, of *overrideFlags) error 
 			ExpectedRevision: &revision,
 		}},
 	}
-	return a.putOne(ctx, key, req, of.wait, func(v *resultView) error {
+	o := readOverride(r)
+	return a.putOne(ctx, key, req, o.spec.members(a.namespace()), of.wait, func(v *resultView) error {
 		return a.say("%s ends in %s, at %s (revision %d)", name, human(ttl), a.clockTime(*v.Items[0].EndTime), v.Revision)
 	})
 }
 
-// putOne commits a transaction of one step and tells its outcome.
-func (a *app) putOne(ctx context.Context, key document.Key, req *holdfastv1.ApplyRequest, wait bool, tell func(*resultView) error) error {
+// putOne commits a transaction of one step and tells its outcome. It concerns the
+// given instances; nil means all.
+func (a *app) putOne(
+	ctx context.Context, key document.Key, req *holdfastv1.ApplyRequest, concerns *holdfastv1.InstanceFilter, wait bool, tell func(*resultView) error,
+) error {
 	res, err := a.remote.apply(ctx, req)
 	if err != nil {
 		return a.rpcFailure("set "+key.String(), err)
@@ -182,6 +186,7 @@ func (a *app) putOne(ctx context.Context, key document.Key, req *holdfastv1.Appl
 	a.learnTime(res.GetHeader())
 	v := newResult(req.GetDryRun())
 	v.add(req, res)
+	v.concerns = concerns
 	if a.format == tableFormat {
 		if v.DryRun {
 			if err := a.diff(v); err != nil {
@@ -226,7 +231,8 @@ func (a *app) overrideSet() *cobra.Command {
 				Key: key.Proto(a.namespace()), Spec: spec, Labels: labels, Ttl: durationpb.New(ttl),
 			}}}},
 		}
-		return a.putOne(cmd.Context(), key, req, of.wait, func(v *resultView) error {
+		// The scope may have been another one before: everybody is concerned.
+		return a.putOne(cmd.Context(), key, req, nil, of.wait, func(v *resultView) error {
 			return a.say("%s %s for %s, until %s (revision %d)", key, v.Items[0].Change, human(ttl), a.clockTime(*v.Items[0].EndTime), v.Revision)
 		})
 	}

@@ -264,7 +264,7 @@ func (a *app) deleteCommand(kind document.Kind) *cobra.Command {
 		if err := a.asker.confirm(yes || dryRun, what); err != nil {
 			return err
 		}
-		return a.putOne(ctx, document.Key{Kind: kind, Name: strings.Join(names, ", ")}, req, wait, func(v *resultView) error {
+		return a.putOne(ctx, document.Key{Kind: kind, Name: strings.Join(names, ", ")}, req, nil, wait, func(v *resultView) error {
 			for _, item := range v.Items {
 				if err := a.say("%s/%s %s (revision %d)", kind, item.Name, item.Change, v.Revision); err != nil {
 					return err

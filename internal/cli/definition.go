@@ -100,7 +100,7 @@ func (a *app) setDefinition(ctx context.Context, key document.Key, def *definiti
 			ExpectedRevision: &revision,
 		}},
 	}
-	return a.putOne(ctx, key, req, of.wait, func(v *resultView) error {
+	return a.putOne(ctx, key, req, nil, of.wait, func(v *resultView) error {
 		return a.say("%s %s (revision %d)", key, v.Items[0].Change, v.Revision)
 	})
 }

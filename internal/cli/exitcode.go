@@ -33,7 +33,7 @@ func ExitCodes() []ExitCode {
 		{exitNotFound, "not found", "a named resource, server or context does not exist"},
 		{exitAuth, "auth", "the certificate is missing, not trusted, or its role does not allow this"},
 		{exitConflict, "conflict", "somebody else changed the resource in between, or the request is too old to be applied"},
-		{exitNotConverged, "not converged", "the change is committed, but not every server has applied it in time"},
+		{exitNotConverged, "not converged", "the change is committed, but not every server has applied it, or not every connected instance obeys it, in time"},
 		{exitUnavailable, "unavailable", "no server answered, or the cluster has no leader; the message says whether the change may have happened"},
 		{exitRefused, "refused", "a limit or a guard refused it"},
 		{exitInterrupted, "interrupted", "Ctrl-C; watch ends with 0"},

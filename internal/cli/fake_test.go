@@ -24,7 +24,6 @@ import (
 type fake struct {
 	holdfastv1.UnimplementedStateServiceServer
 	holdfastv1.UnimplementedClusterServiceServer
-
 	addr string
 
 	mu sync.Mutex
@@ -42,8 +41,9 @@ type fake struct {
 	alone bool
 }
 
-// newFake starts a fake that has the storefront mode.
-func newFake(t *testing.T) *fake {
+// newFake starts a fake that has the storefront mode. Without instances it is a
+// server of the version that did not know them.
+func newFake(t *testing.T, instances ...*fakeInstances) *fake {
 	t.Helper()
 	f := &fake{}
 	f.resources = []*holdfastv1.Resource{{
@@ -59,6 +59,9 @@ func newFake(t *testing.T) *fake {
 	server := grpc.NewServer()
 	holdfastv1.RegisterStateServiceServer(server, f)
 	holdfastv1.RegisterClusterServiceServer(server, f)
+	for _, i := range instances {
+		holdfastv1.RegisterInstanceServiceServer(server, i)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -147,7 +150,10 @@ func (f *fake) ListMembers(context.Context, *holdfastv1.ListMembersRequest) (*ho
 }
 
 func (f *fake) GetStatus(context.Context, *holdfastv1.GetStatusRequest) (*holdfastv1.GetStatusResponse, error) {
-	return &holdfastv1.GetStatusResponse{Header: f.header(), Role: holdfastv1.Role_ROLE_FOLLOWER, StartTime: timestamppb.Now(), Fenced: "its root differs"}, nil
+	return &holdfastv1.GetStatusResponse{
+		Header: f.header(), Role: holdfastv1.Role_ROLE_FOLLOWER, StartTime: timestamppb.Now(), Fenced: "its root differs",
+		Namespaces: []*holdfastv1.NamespaceStatus{{Name: "default", ModRevision: 7}, {Name: "other", ModRevision: 9}},
+	}, nil
 }
 
 func (f *fake) PromoteMember(context.Context, *holdfastv1.PromoteMemberRequest) (*holdfastv1.PromoteMemberResponse, error) {

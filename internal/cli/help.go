@@ -121,7 +121,7 @@ const environmentText = `Environment:
   HOLDFAST_ADDR          servers, HOST:PORT,...
   HOLDFAST_CONTEXT       name of the context to use
   HOLDFAST_NAMESPACE     namespace of the resources
-  HOLDFAST_OUTPUT        table, json or yaml
+  HOLDFAST_OUTPUT        table, wide, json or yaml
   HOLDFAST_TLS_CA        file with the CA's certificate
   HOLDFAST_TLS_CERT      file with your certificate
   HOLDFAST_TLS_KEY       file with its key
@@ -160,9 +160,16 @@ JSON and YAML have the same shape. Keys are snake_case but for apiVersion.
   a list           kind List (AuditList, MemberList, ContextList), revision, items
   a write          kind ApplyResult, dry_run, revision, transactions, created, updated, unchanged,
                    deleted, items [{change, kind, name, namespace, end_time}], warnings,
-                   wait {reached, servers [{server_id, revision, reached, error}]},
+                   wait {reached, servers [{server_id, revision, reached, error}], instances
+                   {reached, connected, obeying, impaired, behind, impaired_instances, unreachable};
+                   null where they could not be counted},
                    preview {instance_labels, levels, flags, calls, policies, instances} of a dry
                    run of ` + "`mode set`" + `
+  instances        kind InstanceList, revision, items [{id, service, namespace, labels,
+                   incarnation, sdk, host, connected, server_id, address, authenticated_as,
+                   connected_since, last_seen, epoch, revision, obeys, behind, source, problems
+                   [{kind, name, message}], problem_count, overridden_by}], unreachable
+                   [{server_id, error}]; ` + "`instances describe`" + ` has one of kind Instance
   flag eval        kind Evaluation, name, namespace, value, variant, reason, error_code, metadata,
                    revision, explanation {decided_by, detail, revision}
   validate         kind ValidationResult, files, definitions, errors, warnings,

@@ -18,6 +18,9 @@ func (a *app) instanceFlags(cmd *cobra.Command) *instanceFlags {
 	f := &instanceFlags{}
 	cmd.Flags().StringArrayVar(&f.labels, "instance-label", nil, "label `key=value` of the instance, as in service=checkout; scopes go by them")
 	cmd.Flags().StringVar(&f.id, "instance-id", "", "`id` of the instance; without it, only overrides for all of a scope hold")
+	_ = cmd.RegisterFlagCompletionFunc("instance-id", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return a.completeInstances(cmd, nil, typed)
+	})
 	return f
 }
 

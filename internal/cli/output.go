@@ -25,7 +25,9 @@ const (
 )
 
 // formats lists the formats for -o.
-func formats() []string { return []string{string(tableFormat), string(jsonFormat), string(yamlFormat)} }
+func formats() []string {
+	return []string{string(tableFormat), "wide", string(jsonFormat), string(yamlFormat)}
+}
 
 // head begins every JSON and YAML answer.
 type head struct {

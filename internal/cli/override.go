@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -103,6 +104,21 @@ func (s *overrideSpec) target() (kind, name string) {
 	default:
 		return "?", ""
 	}
+}
+
+// members are the instances in the override's scope.
+func (s *overrideSpec) members(namespace string) *holdfastv1.InstanceFilter {
+	filter := &holdfastv1.InstanceFilter{Namespace: namespace}
+	if s.Scope == nil {
+		return filter
+	}
+	filter.Selector, filter.Percent = s.Scope.Selector, s.Scope.Percent
+	if filter.Percent != nil {
+		// A share is drawn anew for each target.
+		kind, name := s.target()
+		filter.Salt = strings.TrimSuffix(kind+"/"+name, "/") + s.Method
+	}
+	return filter
 }
 
 // value is what the override sets its target to.
@@ -337,6 +353,7 @@ func (a *app) setOverride(ctx context.Context, p put) error {
 	a.learnTime(res.GetHeader())
 	v := newResult(p.flags.dryRun)
 	v.add(req, res)
+	v.concerns = p.spec.members(a.namespace())
 	a.tellOthers(v, p, name, replaced)
 	if v.DryRun && p.spec.Mode != "" {
 		if v.Preview, err = a.preview(ctx, name, p.spec); err != nil {
@@ -407,6 +424,13 @@ func (a *app) endOverrides(ctx context.Context, list []override, reason string, 
 	}
 	v := newResult(dryRun)
 	v.add(req, res)
+	v.concerns = list[0].spec.members(a.namespace())
+	for _, o := range list[1:] {
+		if !proto.Equal(v.concerns, o.spec.members(a.namespace())) {
+			v.concerns = nil // several scopes: everybody
+			break
+		}
+	}
 	return v, nil
 }
 

@@ -11,8 +11,12 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/flags"
+	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
 // previewView is what an override would change for an instance in its scope, in
@@ -25,9 +29,10 @@ type previewView struct {
 	Flags          []changedView     `json:"flags"`
 	Calls          []callView        `json:"calls"`
 	Policies       []changedView     `json:"policies"`
-	// Instances is how many instances it would change; nil as long as servers do not
-	// know their instances.
-	Instances *int `json:"instances"`
+	// Instances is how many connected instances are in the scope; nil where the
+	// servers do not know their instances. Those of Unreachable are not counted.
+	Instances   *int              `json:"instances"`
+	Unreachable []unreachableView `json:"unreachable,omitempty"`
 	// scoped tells that the override is not for everybody.
 	scoped bool
 }
@@ -81,8 +86,24 @@ func (a *app) preview(ctx context.Context, name string, spec *overrideSpec) (*pr
 	v.Levels = levelChanges(before, after)
 	v.Flags = flagChanges(before, after)
 	v.Calls = callChanges(before.Effects(), after.Effects())
-	v.Policies, err = policyChanges(before, after)
-	return v, err
+	if v.Policies, err = policyChanges(before, after); err != nil {
+		return nil, err
+	}
+	return v, a.countMembers(ctx, v, spec)
+}
+
+// countMembers counts the connected instances in the scope.
+func (a *app) countMembers(ctx context.Context, v *previewView, spec *overrideSpec) error {
+	res, err := a.instancePage(ctx, &holdfastv1.ListInstancesRequest{Filter: spec.members(a.namespace()), PageSize: 1})
+	switch {
+	case status.Code(err) == codes.Unimplemented:
+		return nil
+	case err != nil:
+		return a.rpcFailure("count the instances in the scope", err)
+	}
+	total := int(res.GetTotal())
+	v.Instances, v.Unreachable = &total, unreachableViews(res.GetUnreachable())
+	return nil
 }
 
 // levelChanges lists the modes whose level changes.
@@ -159,7 +180,21 @@ func callsOf(e *flags.MethodEffect) string {
 	if e.SideEffects {
 		parts = append(parts, "methods not declared NO_SIDE_EFFECTS")
 	}
-	parts = append(parts, e.Methods...)
+	methods, patterns := e.Methods, []string(nil)
+	if e.Action == flags.Cache { // of which a pattern never means a write
+		methods = nil
+		for _, m := range e.Methods {
+			if strings.HasSuffix(m, "*") {
+				patterns = append(patterns, m)
+			} else {
+				methods = append(methods, m)
+			}
+		}
+	}
+	parts = append(parts, methods...)
+	if len(patterns) > 0 {
+		parts = append(parts, "methods declared NO_SIDE_EFFECTS of "+strings.Join(patterns, ", "))
+	}
 	for _, name := range e.Operations {
 		parts = append(parts, "operation "+name)
 	}
@@ -273,8 +308,30 @@ func (a *app) tellPreview(v *previewView) error {
 	if err := errors.Join(settings.write(&buf), calls.write(&buf)); err != nil {
 		return err
 	}
-	fmt.Fprintln(&buf, "instances: not counted yet; servers do not know their instances before version 0.3")
-	return a.flush(buf.Bytes())
+	fmt.Fprintln(&buf, v.members())
+	if err := a.flush(buf.Bytes()); err != nil {
+		return err
+	}
+	for _, s := range v.Unreachable {
+		a.warn("%s", s)
+	}
+	return nil
+}
+
+// members says how many instances are in the scope.
+func (v *previewView) members() string {
+	where := ""
+	if v.scoped {
+		where = " in the scope"
+	}
+	switch {
+	case v.Instances == nil:
+		return "instances: not counted; the servers are of a version that does not know them"
+	case len(v.Unreachable) > 0:
+		return fmt.Sprintf("instances: %s connected%s, and those of servers that could not be asked", humanCount(*v.Instances), where)
+	default:
+		return fmt.Sprintf("instances: %s connected%s", humanCount(*v.Instances), where)
+	}
 }
 
 func parenthesized(s string) string {

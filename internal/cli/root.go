@@ -46,7 +46,7 @@ holdfast watch`,
 	}
 	add("incident", a.modeCommand(), a.breakerCommand(), a.overrideCommand())
 	add("declare", a.applyCommand(), a.validateCommand(), a.flagCommand(), a.policyCommand(), a.importCommand(), a.exportCommand())
-	add("observe", a.watchCommand(), a.auditCommand())
+	add("observe", a.instancesCommand(), a.watchCommand(), a.auditCommand())
 	add("operate", a.clusterCommand(), a.tlsCommand(), a.contextCommand(), a.versionCommand())
 	root.SetCompletionCommandGroupID("operate")
 	root.SetHelpCommandGroupID("operate")
@@ -59,7 +59,7 @@ func (a *app) globalFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.addr, "addr", "", "servers, `HOST:PORT,...`; tried in this order (HOLDFAST_ADDR; default "+defaultAddr+")")
 	f.StringVar(&o.context, "context", "", "`name` of the context to use (HOLDFAST_CONTEXT)")
 	f.StringVarP(&o.namespace, "namespace", "n", "", "`namespace` of the resources (HOLDFAST_NAMESPACE; default \"default\")")
-	f.StringVarP(&o.output, "output", "o", "", "`format` of the data: table, json or yaml (HOLDFAST_OUTPUT; default table)")
+	f.StringVarP(&o.output, "output", "o", "", "`format` of the data: table, wide, json or yaml (HOLDFAST_OUTPUT; default table)")
 	f.StringVar(&o.timeout, "timeout", "", "`time` for an operation with all its retries (default 15s; unless given, 2s while no server answers at all)")
 	f.StringVar(&o.tlsCA, "tls-ca", "", "`file` with the CA's certificate (HOLDFAST_TLS_CA)")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "`file` with your certificate (HOLDFAST_TLS_CERT)")

@@ -81,6 +81,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("EXAMPLES", examples)
+			env.Values[scriptInstancesKey{}] = scriptInstances{}
 			if strings.HasPrefix(filepath.Base(env.WorkDir), "script-local") {
 				// Nothing listens on the port of "discard".
 				env.Setenv("HOLDFAST_ADDR", "127.0.0.1:9")
@@ -100,6 +101,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    exits,
 			"watching": watching,
+			"instance": instance,
 			"eq":       equalText,
 		},
 	})

@@ -19,8 +19,13 @@ const pollWait = 500 * time.Millisecond
 
 // waitView is what --wait found.
 type waitView struct {
+	// Reached tells that all servers and all connected instances have the change.
 	Reached bool           `json:"reached"`
 	Servers []progressView `json:"servers"`
+	// Instances is nil where they could not be counted.
+	Instances *countView `json:"instances"`
+	// serversReached tells that all servers have it.
+	serversReached bool
 }
 
 // progressView is how far one server is.
@@ -31,53 +36,117 @@ type progressView struct {
 	Error    string `json:"error,omitempty"`
 }
 
-// await waits until every server has applied a revision. It returns what it
-// learned, and a failure with exitNotConverged when somebody is missing in the
-// end. The change itself is committed whatever await returns.
-func (a *app) await(ctx context.Context, revision uint64) (*waitView, error) {
-	begin := a.now()
-	deadline := begin.Add(a.timeout)
-	var view *waitView
+// await waits until every server has applied a revision and every connected
+// instance that the filters choose obeys it. It returns what it learned, and a
+// failure with exitNotConverged when somebody is missing in the end. The change
+// itself is committed whatever await returns.
+func (a *app) await(ctx context.Context, revision uint64, filters []*holdfastv1.InstanceFilter) (*waitView, error) {
+	w := &waiting{app: a, revision: revision, deadline: a.now().Add(a.timeout), view: &waitView{Servers: []progressView{}}}
 	defer a.clearProgress()
+	// The instances are counted although a server is lost: it will not come back
+	// because somebody waits for it.
+	err := w.servers(ctx, true)
+	if err == nil {
+		err = w.instances(ctx, filters)
+	}
+	if err == nil && !w.view.serversReached {
+		err = w.servers(ctx, false)
+	}
+	a.clearProgress()
+	if err != nil {
+		return w.view, err
+	}
+	return w.view, w.verdict()
+}
+
+// waiting is one wait for a revision.
+type waiting struct {
+	*app
+	revision uint64
+	deadline time.Time
+	view     *waitView
+	// told is when progress was last told where there is no terminal, and toldCount
+	// how many obeyed.
+	told      time.Time
+	toldCount int
+}
+
+// left is the time that there is still to wait.
+func (w *waiting) left() time.Duration { return w.deadline.Sub(w.now()) }
+
+// servers waits until every server has applied the revision or the time is over;
+// with passOver also no longer than until all that are missing are out of reach.
+func (w *waiting) servers(ctx context.Context, passOver bool) error {
 	for {
-		left := deadline.Sub(a.now())
-		res, err := query(ctx, a.remote, &holdfastv1.AwaitRevisionRequest{
-			Revision: revision, Wait: durationpb.New(max(0, min(pollWait, left))),
-		}, func(c *grpc.ClientConn) func(context.Context, *holdfastv1.AwaitRevisionRequest, ...grpc.CallOption) (*holdfastv1.AwaitRevisionResponse, error) {
-			return holdfastv1.NewStateServiceClient(c).AwaitRevision
-		})
+		res, err := query(ctx, w.remote, &holdfastv1.AwaitRevisionRequest{Revision: w.revision, Wait: durationpb.New(max(0, min(pollWait, w.left())))},
+			func(c *grpc.ClientConn) func(context.Context, *holdfastv1.AwaitRevisionRequest, ...grpc.CallOption) (*holdfastv1.AwaitRevisionResponse, error) {
+				return holdfastv1.NewStateServiceClient(c).AwaitRevision
+			})
 		switch {
 		case ctx.Err() != nil || errors.Is(err, errInterrupted):
-			a.clearProgress()
-			f := fail(exitInterrupted, "stopped waiting; the change stays: it is committed at revision %d", revision)
-			if view != nil {
-				f.details = view.missing()
-			}
-			return view, f
+			return w.interrupted()
 		case err != nil:
-			f := fail(exitNotConverged, "the change is committed at revision %d, but it could not be learned who has applied it: %s", revision, briefly(err))
+			f := fail(exitNotConverged, "the change is committed at revision %d, but it could not be learned who has applied it: %s", w.revision, briefly(err))
 			f.cause = err
-			return view, f.hint("see `holdfast cluster members`")
+			return f.hint("see `holdfast cluster members`")
 		}
-		view = waitViewOf(res)
-		if view.Reached {
-			a.clearProgress()
-			a.notice("%s applied revision %d", everybody(len(view.Servers)), revision)
-			return view, nil
+		v := w.view
+		v.take(res)
+		left := w.left()
+		switch {
+		case v.serversReached:
+			w.notice("%s applied revision %d", everybody(len(v.Servers)), w.revision)
+			return nil
+		case left <= 0:
+			return nil
 		}
-		a.progress("waiting for %s: %d of %d servers have revision %d, %s left",
-			strings.Join(view.names(false), ", "), len(view.names(true)), len(view.Servers), revision, human(left))
-		if left <= 0 {
-			f := fail(exitNotConverged, "the change is committed at revision %d, but %s not applied it within %s",
-				revision, have(len(view.names(false)), len(view.Servers)), human(a.timeout))
-			f.details = view.missing()
-			return view, f.hint("servers catch up by themselves once they are reachable: see `holdfast cluster members`")
-		}
-		if len(view.names(false)) > 0 && view.unreachable() {
+		w.progress("waiting for %s: %d of %d servers have revision %d, %s left",
+			strings.Join(v.names(false), ", "), len(v.names(true)), len(v.Servers), w.revision, human(left))
+		switch {
+		case !v.unreachable():
+		case passOver:
+			return nil
+		default:
 			// Servers that cannot be asked answer at once; do not spin.
 			sleep(ctx, pollWait)
 		}
 	}
+}
+
+// interrupted ends the wait after Ctrl-C.
+func (w *waiting) interrupted() error {
+	w.clearProgress()
+	f := fail(exitInterrupted, "stopped waiting; the change stays: it is committed at revision %d", w.revision)
+	f.details = append(w.view.missing(), w.view.Instances.missing()...)
+	return f
+}
+
+// verdict says who is missing in the end; nil if nobody is.
+func (w *waiting) verdict() error {
+	v, counts := w.view, w.view.Instances
+	w.warnOfImpaired()
+	v.Reached = v.serversReached && (counts == nil || counts.Reached)
+	if v.Reached {
+		return nil
+	}
+	var what []string
+	if !v.serversReached {
+		what = append(what, have(len(v.names(false)), len(v.Servers))+" not applied it")
+	}
+	if counts != nil && counts.Obeying < counts.Connected {
+		what = append(what, disobey(counts.Connected-counts.Obeying, counts.Connected)+" it")
+	} else if v.serversReached {
+		what = append(what, "not every server could be asked for its instances")
+	}
+	f := fail(exitNotConverged, "the change is committed at revision %d, but %s within %s", w.revision, strings.Join(what, ", and "), human(w.timeout))
+	f.details = append(v.missing(), counts.missing()...)
+	if counts != nil && counts.Obeying < counts.Connected {
+		f.addHint("look again with `holdfast instances --behind %d`", w.revision)
+	}
+	if !v.serversReached || len(counts.unreachable()) > 0 {
+		f.addHint("servers catch up by themselves once they are reachable: see `holdfast cluster members`")
+	}
+	return f
 }
 
 // everybody names all servers as the subject of "applied".
@@ -96,12 +165,12 @@ func have(n, all int) string {
 	return fmt.Sprintf("%d of %s have", n, plural(all, "server"))
 }
 
-func waitViewOf(res *holdfastv1.AwaitRevisionResponse) *waitView {
-	view := &waitView{Reached: res.GetReached(), Servers: []progressView{}}
+// take takes in how far the servers are.
+func (v *waitView) take(res *holdfastv1.AwaitRevisionResponse) {
+	v.serversReached, v.Servers = res.GetReached(), []progressView{}
 	for _, s := range res.GetServers() {
-		view.Servers = append(view.Servers, progressView{s.GetServerId(), s.GetRevision(), s.GetReached(), s.GetError()})
+		v.Servers = append(v.Servers, progressView{s.GetServerId(), s.GetRevision(), s.GetReached(), s.GetError()})
 	}
-	return view
 }
 
 // names lists the servers that have, or have not, reached the revision.
@@ -130,14 +199,20 @@ func (v *waitView) missing() []string {
 	return out
 }
 
-// unreachable tells whether every missing server is one that cannot be asked.
+// unreachable tells whether there are missing servers, and each of them is one
+// that cannot be asked.
 func (v *waitView) unreachable() bool {
+	missing := 0
 	for _, s := range v.Servers {
-		if !s.Reached && s.Error == "" {
+		switch {
+		case s.Reached:
+		case s.Error == "":
 			return false
+		default:
+			missing++
 		}
 	}
-	return true
+	return missing > 0
 }
 
 // progress replaces the line of progress on a terminal.

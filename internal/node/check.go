@@ -58,6 +58,9 @@ func (c *Config) check() []string {
 	if c.SnapshotThreshold < 16 {
 		add("snapshot-threshold %d: must be at least 16", c.SnapshotThreshold)
 	}
+	if c.MaxSessions < 1 {
+		add("max-sessions %d: must be at least 1", c.MaxSessions)
+	}
 	for key, d := range map[string]time.Duration{
 		"drain-delay": c.DrainDelay, "drain-jitter": c.DrainJitter,
 		"shutdown-timeout": c.ShutdownTimeout, "dead-server-timeout": c.DeadServerTimeout,

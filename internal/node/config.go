@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/holdfast-dev/holdfast/internal/api"
 )
 
 // Default ports, counted from the port base.
@@ -58,6 +60,7 @@ type Config struct {
 	Nudge             bool
 	SnapshotThreshold int
 	DeadServerTimeout time.Duration
+	MaxSessions       int
 
 	LogLevel  string
 	LogFormat string
@@ -105,6 +108,8 @@ func (c *Config) flags() *pflag.FlagSet {
 	f.BoolVar(&c.Nudge, "nudge", true, "tell followers of a commit at once")
 	f.IntVar(&c.SnapshotThreshold, "snapshot-threshold", 8192, "`entries` in the log that make a snapshot worth while")
 	f.DurationVar(&c.DeadServerTimeout, "dead-server-timeout", 10*time.Minute, "`time` after which a silent server beyond the expected number is removed")
+
+	f.IntVar(&c.MaxSessions, "max-sessions", api.DefaultSessions, "`number` of instances that may be connected to this server")
 
 	f.Var(newChoice(&c.LogLevel, "info", "debug", "warn", "error"), "log-level", "lowest `level` that is logged: debug, info, warn or error")
 	f.Var(newChoice(&c.LogFormat, "text", "json"), "log-format", "`format` of the log: text or json")

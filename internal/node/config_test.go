@@ -80,7 +80,7 @@ func TestPrecedence(t *testing.T) {
 
 func TestEverySettingWorksInEverySource(t *testing.T) {
 	values := map[string]string{
-		"expect": "3", "port-base": "9000", "snapshot-threshold": "100", "dev": "true", "insecure": "true", "nudge": "false",
+		"expect": "3", "port-base": "9000", "snapshot-threshold": "100", "max-sessions": "7", "dev": "true", "insecure": "true", "nudge": "false",
 		"timing": "slow", "log-level": "debug", "log-format": "json", "join": "a:1,b:2", "data-dir": "d", "node-id": "n",
 		"source-ip": "127.0.0.1", "bind": "127.0.0.1", "advertise": "h", "gossip-key-file": "k",
 		"api-addr": "127.0.0.1:1", "http-addr": "127.0.0.1:2", "raft-addr": "127.0.0.1:3", "gossip-addr": "127.0.0.1:4", "flags-addr": "127.0.0.1:5",

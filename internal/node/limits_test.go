@@ -21,6 +21,7 @@ func TestSettingsAreBounded(t *testing.T) {
 		fmt.Sprintf("--expect=%d", maxFounders+1):        "must be between 1 and 9",
 		"--node-id=" + strings.Repeat("x", maxIDBytes+1): "at most 64 bytes",
 		"--snapshot-threshold=15":                        "must be at least 16",
+		"--max-sessions=0":                               "must be at least 1",
 		"--port-base=65532":                              "room for five ports",
 		"--api-addr=127.0.0.1:65536":                     "up to 65535",
 		"--drain-delay=-1s":                              "must not be negative",
@@ -32,7 +33,7 @@ func TestSettingsAreBounded(t *testing.T) {
 	}
 	fits := []string{
 		fmt.Sprintf("--expect=%d", maxFounders), "--node-id=" + strings.Repeat("x", maxIDBytes),
-		"--snapshot-threshold=16", "--port-base=65531", "--join=127.0.0.1",
+		"--snapshot-threshold=16", "--max-sessions=1", "--port-base=65531", "--join=127.0.0.1",
 	}
 	if _, err := Load(fits, nil); err != nil {
 		t.Errorf("the largest values: %v", err)

@@ -302,7 +302,7 @@ func (n *Node) openServers(context.Context) error {
 	n.api = api.New(api.Config{
 		Replica: n, Hub: n.hub, Validator: n.validator, ServerID: n.id,
 		TLS: n.tls.api, DialOptions: n.dialOptions, Logger: n.log,
-		Registerer: n.registry, DrainJitter: n.config.DrainJitter, TempDir: n.dir.path,
+		Registerer: n.registry, DrainJitter: n.config.DrainJitter, TempDir: n.dir.path, MaxSessions: n.config.MaxSessions,
 	})
 	n.openFlags()
 	web := &http.Server{

@@ -1,0 +1,76 @@
+package api
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/holdfast-dev/holdfast/internal/registry"
+	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
+)
+
+// BenchmarkCommitToObeyed measures from the call of a write to the acknowledgement of
+// the last of so many sessions, each on its own connection. There is neither Raft nor
+// disk in it, and clients and server share the machine.
+func BenchmarkCommitToObeyed(b *testing.B) {
+	for _, sessions := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprint(sessions), func(b *testing.B) {
+			n := single(b)
+			for i := range sessions {
+				s := openOver(b.Context(), b, dial(b, n.addr, grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes)), helloOf(fmt.Sprintf("i-%04d", i)))
+				go obeyAll(s.stream)
+			}
+			counts := func() registry.Counts {
+				tally, err := n.sessions.registry.Tally("default", func(*registry.Instance) bool { return true }, 1, 0)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer tally.Close()
+				return tally.Counts()
+			}
+			eventually(b, "all sessions", func() bool { return counts().Obeying == sessions })
+			var took []time.Duration
+			for b.Loop() {
+				began := time.Now()
+				revision := n.put(b, flag("a", fmt.Sprint(len(took)))).GetRevision()
+				tally, err := n.sessions.registry.Tally("default", func(*registry.Instance) bool { return true }, 1, revision)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for tally.Counts().Obeying < sessions {
+					<-tally.Reached()
+				}
+				tally.Close()
+				took = append(took, time.Since(began))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+		})
+	}
+}
+
+// obeyAll acknowledges whatever comes, until the stream ends.
+func obeyAll(stream grpc.BidiStreamingClient[holdfastv1.ConnectRequest, holdfastv1.ConnectResponse]) {
+	for {
+		resp, err := stream.Recv()
+		if err != nil {
+			return
+		}
+		ack := &holdfastv1.Ack{Epoch: resp.GetEpoch()}
+		switch {
+		case resp.GetSnapshot().GetLast():
+			ack.Revision = resp.GetSnapshot().GetRevision()
+		case resp.GetDelta().GetLast():
+			ack.Revision = resp.GetDelta().GetTo()
+		default:
+			continue
+		}
+		if err := stream.Send(&holdfastv1.ConnectRequest{Message: &holdfastv1.ConnectRequest_Ack{Ack: ack}}); err != nil {
+			return
+		}
+	}
+}

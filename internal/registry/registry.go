@@ -1,0 +1,237 @@
+package registry
+
+import (
+	"errors"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/btree"
+	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
+)
+
+const (
+	// MaxGone is how many instances without a session are remembered; the one that
+	// left first is forgotten first.
+	MaxGone = 10_000
+	// MaxGoneAge is how long they are remembered.
+	MaxGoneAge = 24 * time.Hour
+	// MaxTallies is how many tallies there may be: ErrTooManyTallies.
+	MaxTallies = 256
+)
+
+var (
+	// ErrReplaced ends the session of a process whose instance is another process
+	// now, and refuses one that comes when it is already.
+	ErrReplaced = errors.New("another process has a session under this id")
+	// ErrTooManyTallies refuses a tally.
+	ErrTooManyTallies = errors.New("too many tallies")
+)
+
+// Registry is the instances that a server knows. Its methods may be called
+// concurrently.
+type Registry struct {
+	mu      sync.Mutex
+	spaces  map[string]*space // by namespace; none is empty
+	gone    queue             // those without a session, who left first in front
+	tallies int
+	limit   int // of gone
+}
+
+// space is the instances of one namespace, and who counts them.
+type space struct {
+	instances btree.Map[key, *Instance]
+	entries   map[string]*entry // by id
+	tallies   map[*Tally]struct{}
+}
+
+// entry is an instance in its present state.
+type entry struct {
+	*Instance
+	session *Session // nil while it has none
+	// before and after link those that have none.
+	before, after *entry
+}
+
+// New returns a registry that knows nobody.
+func New() *Registry { return &Registry{spaces: make(map[string]*space), limit: MaxGone} }
+
+// Session is the connection of one process to the registry.
+type Session struct {
+	registry *Registry
+	entry    *entry
+	end      func(error)
+}
+
+// Join enters an instance whose session begins; the rest of its fields are unset.
+// The instance is refused with ErrReplaced where another process has a session under
+// its id and is newer, or has shown another certificate. Otherwise such a session is
+// told ErrReplaced by its end function, which must not block and may be called at any
+// time until Leave returns. Leave must be called when the session is over.
+func (r *Registry) Join(now time.Time, i Instance, end func(error)) (*Session, error) {
+	i.Since, i.LastSeen, i.Ack = now, time.Time{}, nil
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forget(now)
+	s := r.space(i.Namespace)
+	e, known := s.entries[i.Identity.GetId()]
+	switch {
+	case !known:
+		e = &entry{}
+		s.entries[i.Identity.GetId()] = e
+	case e.session == nil:
+		// Whoever comes back may have a lower incarnation, as after its clock was set
+		// back. With nobody else there it is the instance.
+		r.gone.remove(e)
+	case e.Identity.GetIncarnation() > i.Identity.GetIncarnation(), e.AuthenticatedAs != i.AuthenticatedAs:
+		return nil, ErrReplaced
+	default:
+		e.session.end(ErrReplaced)
+	}
+	e.session = &Session{registry: r, entry: e, end: end}
+	s.set(e, &i)
+	return e.session, nil
+}
+
+// Ack takes note of what the instance obeys; the message must not be changed any
+// more. One from a session that was replaced is ignored.
+func (s *Session) Ack(ack *holdfastv1.Ack) {
+	s.registry.mu.Lock()
+	defer s.registry.mu.Unlock()
+	if s.entry.session != s {
+		return
+	}
+	changed := *s.entry.Instance
+	changed.Ack = ack
+	s.registry.spaces[changed.Namespace].set(s.entry, &changed)
+}
+
+// Leave ends the session; the instance is remembered. It may be called again.
+func (s *Session) Leave(now time.Time) {
+	r := s.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.entry.session != s {
+		return
+	}
+	changed := *s.entry.Instance
+	changed.LastSeen = now
+	s.entry.session = nil
+	r.spaces[changed.Namespace].set(s.entry, &changed)
+	r.gone.push(s.entry)
+	r.forget(now)
+}
+
+// forget drops those who left too long ago, and the first of too many. The caller
+// holds the lock.
+func (r *Registry) forget(now time.Time) {
+	for e := r.gone.first; e != nil && (r.gone.n > r.limit || now.Sub(e.LastSeen) > MaxGoneAge); e = r.gone.first {
+		r.gone.remove(e)
+		s := r.spaces[e.Namespace]
+		delete(s.entries, e.Identity.GetId())
+		s.instances.Delete(&btree.Edit{}, e.key())
+		r.drop(e.Namespace)
+	}
+}
+
+// space returns that of a namespace. The caller holds the lock.
+func (r *Registry) space(namespace string) *space {
+	s, ok := r.spaces[namespace]
+	if !ok {
+		s = &space{entries: make(map[string]*entry), tallies: make(map[*Tally]struct{})}
+		r.spaces[namespace] = s
+	}
+	return s
+}
+
+// drop forgets an empty space. The caller holds the lock.
+func (r *Registry) drop(namespace string) {
+	if s := r.spaces[namespace]; len(s.entries) == 0 && len(s.tallies) == 0 {
+		delete(r.spaces, namespace)
+	}
+}
+
+// set gives an entry another state and tells the tallies. The caller holds the lock.
+func (s *space) set(e *entry, is *Instance) {
+	was, edit := e.Instance, &btree.Edit{}
+	if was != nil && was.key() != is.key() { // it has moved to another service
+		s.instances.Delete(edit, was.key())
+	}
+	s.instances.Put(edit, is.key(), is)
+	e.Instance = is
+	for t := range s.tallies {
+		t.change(was, is)
+	}
+}
+
+// Instances returns the instances of a namespace as they are now, in the order of
+// service and id.
+func (r *Registry) Instances(now time.Time, namespace string) iter.Seq[*Instance] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forget(now)
+	s, ok := r.spaces[namespace]
+	if !ok {
+		return func(func(*Instance) bool) {}
+	}
+	snapshot := s.instances
+	return func(yield func(*Instance) bool) {
+		for _, i := range snapshot.All() {
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}
+
+// Count returns how many instances have a session and do not obey what their
+// namespace demands, which is the epoch and the revision that the function returns.
+func (r *Registry) Count(demand func(namespace string) (epoch, revision uint64)) (behind int) {
+	r.mu.Lock()
+	spaces := make(map[string]btree.Map[key, *Instance], len(r.spaces))
+	for name, s := range r.spaces {
+		spaces[name] = s.instances
+	}
+	r.mu.Unlock()
+	for name, instances := range spaces {
+		epoch, revision := demand(name)
+		for _, i := range instances.All() {
+			if i.Connected() && !i.Obeys(epoch, revision) {
+				behind++
+			}
+		}
+	}
+	return behind
+}
+
+// queue links entries in the order in which they came.
+type queue struct {
+	first, last *entry
+	n           int
+}
+
+func (q *queue) push(e *entry) {
+	e.before = q.last
+	if q.last == nil {
+		q.first = e
+	} else {
+		q.last.after = e
+	}
+	q.last = e
+	q.n++
+}
+
+func (q *queue) remove(e *entry) {
+	if e.before == nil {
+		q.first = e.after
+	} else {
+		e.before.after = e.after
+	}
+	if e.after == nil {
+		q.last = e.before
+	} else {
+		e.after.before = e.before
+	}
+	e.before, e.after = nil, nil
+	q.n--
+}
