@@ -43,7 +43,8 @@ func (c *Clock) Wall() time.Time {
 // Left returns how long it is, at a time that Now told, until the deadline of a
 // context. Unlike Until it reads no clock, unless it has to.
 func (c *Clock) Left(deadline time.Time, now int64) time.Duration {
-	if c.manual != nil || deadline == deadline.Round(0) { // contexts do not know a manual clock; the wall clock may be set
+	// Contexts do not know a manual clock, and the wall clock may be set.
+	if c.manual != nil || deadline == deadline.Round(0) { //nolint:staticcheck // whether it has a monotonic part
 		return Until(deadline)
 	}
 	return deadline.Sub(c.base) - time.Duration(now)

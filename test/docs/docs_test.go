@@ -177,6 +177,9 @@ func build(t *testing.T) (dir string) {
 			t.Fatal(err)
 		}
 		for _, file := range files {
+			if info, err := os.Stat(file); err == nil && info.IsDir() {
+				continue
+			}
 			if _, err := os.ReadFile(file); err != nil {
 				t.Fatal(err)
 			}

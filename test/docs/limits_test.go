@@ -71,7 +71,7 @@ func TestLimits(t *testing.T) {
 			t.Errorf("no test named in: %s", line)
 		}
 		cells := strings.Split(line, "|")
-		for _, name := range regexp.MustCompile("`((?:internal|test)/[a-z0-9/_-]+)\\.([\\w.]+)`").FindAllStringSubmatch(line, -1) {
+		for _, name := range regexp.MustCompile("`((?:internal|pkg|test)/[a-z0-9/_-]+)\\.([\\w.]+)`").FindAllStringSubmatch(line, -1) {
 			full := name[1] + "." + name[2]
 			if strings.HasPrefix(name[2], "Test") {
 				if !declares(t, name[1], name[2]) {
@@ -162,20 +162,22 @@ func thousands(n int64) string {
 	return text
 }
 
-// constants returns the numbers among the constants of the internal packages, and
-// the fields of state.Limits, by path and name.
+// constants returns the numbers among the constants of the packages, and the fields
+// of state.Limits, by path and name.
 func constants(t *testing.T) map[string]value {
 	t.Helper()
 	values := make(map[string]value)
 	dirs := make(map[string]bool)
-	err := filepath.WalkDir(filepath.Join(root, "internal"), func(path string, _ fs.DirEntry, err error) error {
-		if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
-			dirs[filepath.Dir(path)] = true
+	for _, tree := range []string{"internal", "pkg"} {
+		err := filepath.WalkDir(filepath.Join(root, tree), func(path string, _ fs.DirEntry, err error) error {
+			if strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+				dirs[filepath.Dir(path)] = true
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	for dir := range dirs {
 		pkg, err := filepath.Rel(root, dir)

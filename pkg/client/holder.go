@@ -1,0 +1,329 @@
+package client
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/clock"
+	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/guard"
+	"github.com/holdfast-dev/holdfast/internal/policy"
+)
+
+// holder keeps the view that the process obeys. Whoever reads it loads a pointer;
+// changes are made one at a time, under mu: by the session, by the clock, and by
+// the file of local overrides.
+//
+// Lock order: mu, then cellsMu.
+type holder struct {
+	clock    *clock.Clock
+	instance flags.Instance
+	base     map[string]policy.Policy // settings given in code
+	// apply makes the rules hold for calls, and changed tells of another view;
+	// neither may call the holder's methods that change it.
+	apply   func(guard.Rules)
+	changed func(ViewChanged)
+
+	current atomic.Pointer[holding]
+	ahead   atomic.Int64 // state time less the clock, in nanoseconds
+	changes atomic.Uint64
+
+	mu sync.Mutex
+	// full is the view as the servers tell it; what has ended is taken out of
+	// current only, so that a server's word is needed to forget it.
+	full    *flags.View
+	local   *flags.Local
+	localBy string // where local comes from
+	source  Source
+
+	cellsMu sync.Mutex
+	cells   map[string]*cell
+}
+
+// unknownTime stands for state time that nobody has told.
+const unknownTime = math.MinInt64
+
+// holding is what is obeyed now. It is immutable.
+type holding struct {
+	view     *flags.View // nil: only the code decides
+	source   Source
+	by       string // what beats the control plane; empty for nothing
+	disabled bool
+	problems []string
+	reported []flags.Problem
+}
+
+func newHolder(c *clock.Clock, instance flags.Instance, base map[string]policy.Policy) *holder {
+	h := &holder{clock: c, instance: instance, base: base, source: FromDefaults, cells: map[string]*cell{}}
+	h.apply, h.changed = func(guard.Rules) {}, func(ViewChanged) {}
+	h.full = flags.NewView(instance)
+	h.current.Store(&holding{source: FromDefaults})
+	h.ahead.Store(unknownTime)
+	return h
+}
+
+// view returns what is obeyed; nil where only the code decides.
+func (h *holder) view() *flags.View { return h.current.Load().view }
+
+// flag returns a flag; nil where only the code decides.
+func (h *holder) flag(key string) *flags.Resolved {
+	if v := h.view(); v != nil {
+		return v.Flag(key)
+	}
+	return nil
+}
+
+// disabledBy returns what has disabled the SDK; empty for nothing.
+func (h *holder) disabledBy() string {
+	if now := h.current.Load(); now.disabled {
+		return now.by
+	}
+	return ""
+}
+
+// now returns the wall time in seconds for a flag whose rules look at it.
+func (h *holder) now(r *flags.Resolved) int64 {
+	if !r.Timed() {
+		return 0
+	}
+	return h.clock.Wall().Unix()
+}
+
+// wall returns the wall time at which an end, in state time, comes; zero for 0.
+func (h *holder) wall(end int64) time.Time {
+	if end == 0 {
+		return time.Time{}
+	}
+	left := end - h.stateTime()
+	return h.clock.Wall().Add(time.Duration(left) * time.Millisecond)
+}
+
+// setTime takes in an estimate of state time, 0 if it is not known. Messages arrive
+// late, never early, so the estimate that is furthest ahead is the nearest; it goes
+// back only where reset is set.
+func (h *holder) setTime(now int64, reset bool) {
+	if now == 0 {
+		return
+	}
+	ahead := now*int64(time.Millisecond) - h.clock.Now()
+	for {
+		was := h.ahead.Load()
+		if !reset && was >= ahead || h.ahead.CompareAndSwap(was, ahead) {
+			return
+		}
+	}
+}
+
+// stateTime returns the estimate of state time in milliseconds; 0 if it is not known.
+func (h *holder) stateTime() int64 {
+	ahead := h.ahead.Load()
+	if ahead == unknownTime {
+		return 0
+	}
+	return (ahead + h.clock.Now()) / int64(time.Millisecond)
+}
+
+// install obeys what the servers tell: a change of what was there, or, where replace
+// is set, all of it.
+func (h *holder) install(d document.Delta, replace bool, source Source) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	base := h.full
+	if replace {
+		base = flags.NewView(h.instance).WithLocal(h.local)
+	}
+	h.full, h.source = base.Update(d), source
+	h.obey(replace)
+}
+
+// decideLocally obeys local overrides, nil for none, that come from somewhere.
+func (h *holder) decideLocally(l *flags.Local, from string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.local, h.localBy = l, from
+	h.full = h.full.WithLocal(l)
+	h.obey(true)
+}
+
+// expire ends what has ended by now and returns in how long to look again; 0 if
+// nothing ends.
+func (h *holder) expire() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.stateTime()
+	if v := h.view(); v != nil && now > 0 && v.Expire(now) != v {
+		h.obey(false)
+	}
+	v := h.view()
+	if v == nil || v.NextEnd() == 0 || now == 0 {
+		return 0
+	}
+	return max(time.Millisecond, time.Duration(v.NextEnd()-now)*time.Millisecond)
+}
+
+// obey puts what holds now into force; replaced tells that it was not derived from
+// what held before. The caller holds mu.
+func (h *holder) obey(replaced bool) {
+	was := h.current.Load()
+	next := &holding{source: h.source}
+	if h.local != nil {
+		next.by, next.disabled = h.localBy, h.local.Disable
+	}
+	if !next.disabled && (h.source != FromDefaults || h.local != nil) {
+		next.view = h.full
+		if now := h.stateTime(); now > 0 {
+			next.view = h.full.Expire(now)
+		}
+	}
+	if next.view != nil {
+		next.reported = next.view.Problems()
+	}
+	for _, p := range next.reported {
+		next.problems = append(next.problems, p.String())
+	}
+	h.apply(h.rules(next))
+	h.exchange(next)
+	h.changes.Add(1)
+	change := ViewChanged{
+		Revision: revisionOf(next.view), Source: next.source, Modes: modesChanged(was.view, next.view), Problems: next.problems,
+		Replaced: replaced || was.view == nil || next.view == nil,
+	}
+	if !change.Replaced {
+		for before, after := range next.view.Changes(was.view) {
+			change.Flags = append(change.Flags, cmp.Or(after, before).Key())
+		}
+	}
+	h.changed(change)
+}
+
+func revisionOf(v *flags.View) uint64 {
+	if v == nil {
+		return 0
+	}
+	return v.Revision()
+}
+
+// modesChanged lists the modes that are at another level than before.
+func modesChanged(was, is *flags.View) []string {
+	levels := map[string]int{}
+	for _, l := range levelsOf(was) {
+		levels[l.Mode] = -l.Rank
+	}
+	for _, l := range levelsOf(is) {
+		levels[l.Mode] += l.Rank
+	}
+	maps.DeleteFunc(levels, func(_ string, difference int) bool { return difference == 0 })
+	return slices.Sorted(maps.Keys(levels))
+}
+
+func levelsOf(v *flags.View) []flags.Level {
+	if v == nil {
+		return nil
+	}
+	return v.Levels()
+}
+
+// cell is a flag that the code has handles of.
+type cell struct {
+	holder   *holder
+	key      string
+	resolved atomic.Pointer[flags.Resolved]
+	wanted   atomic.Uint32 // types that handles want, a bit each
+}
+
+// cell returns the cell of a flag for a handle of a type.
+func (h *holder) cell(key string, wanted flags.Type) *cell {
+	h.cellsMu.Lock()
+	defer h.cellsMu.Unlock()
+	c, ok := h.cells[key]
+	if !ok {
+		c = &cell{holder: h, key: key}
+		c.resolved.Store(h.flag(key))
+		h.cells[key] = c
+	}
+	c.wanted.Or(1 << wanted)
+	return c
+}
+
+// now returns the wall time for rules that look at it.
+func (c *cell) now(r *flags.Resolved) int64 { return c.holder.now(r) }
+
+// decide returns the variant for the attributes; nil where the code decides.
+func (c *cell) decide(attributes []Attribute) *flags.Variant {
+	r := c.resolved.Load()
+	if r == nil {
+		return nil
+	}
+	return r.Evaluate(c.now(r), attributes...).Variant
+}
+
+// exchange lets next be obeyed: it points the cells at its flags, and notes handles
+// of another type than their flag. A cell that is made meanwhile waits for it.
+func (h *holder) exchange(next *holding) {
+	h.cellsMu.Lock()
+	defer h.cellsMu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(h.cells)) {
+		c := h.cells[key]
+		var r *flags.Resolved
+		if next.view != nil {
+			r = next.view.Flag(key)
+		}
+		c.resolved.Store(r)
+		if wanted := c.wanted.Load(); r != nil && r.Type() != flags.NullType && wanted != 1<<r.Type() {
+			next.problems = append(next.problems, fmt.Sprintf("flag/%s: is a %s, but the code reads it as another type", key, r.Type()))
+		}
+	}
+	h.current.Store(next)
+}
+
+// rules is a view with the settings given in code, as calls obey it.
+type rules struct {
+	*flags.View
+	base     map[string]policy.Policy
+	disabled bool
+}
+
+// Disabled implements guard.Rules.
+func (r rules) Disabled() bool { return r.disabled }
+
+// Policy implements guard.Rules.
+func (r rules) Policy(dependency string) policy.Policy {
+	if base, ok := r.base[dependency]; ok {
+		return r.PolicyOver(base, dependency)
+	}
+	if strings.HasPrefix(dependency, serverPrefix) {
+		return r.PolicyOver(builtIn(dependency), dependency)
+	}
+	p, _ := r.View.Policy(dependency)
+	return p
+}
+
+// serverPrefix begins the name of the policy by which a service bounds the calls
+// that it handles.
+const serverPrefix = "server:"
+
+// builtIn returns the settings of a dependency that nothing is said about. A server
+// is bounded only where a policy says so.
+func builtIn(dependency string) policy.Policy {
+	p := policy.Default()
+	if strings.HasPrefix(dependency, serverPrefix) {
+		p.Bulkhead.MaxConcurrent = 0
+	}
+	return p
+}
+
+func (h *holder) rules(of *holding) guard.Rules {
+	v := of.view
+	if v == nil {
+		v = flags.NewView(h.instance)
+	}
+	return rules{v, h.base, of.disabled}
+}
