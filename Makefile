@@ -15,7 +15,7 @@ SEED      ?= $(shell date +%Y%m%d)
 CASES     ?= 100000
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
-.PHONY: help build test race lint fmt fmt-check vet generate check-generated baseline fuzz bench jepsen conformance dev cluster cover ci clean
+.PHONY: help build test race lint fmt fmt-check vet generate check-generated baseline fuzz bench jepsen conformance dev cluster demo cover ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ generate: ## Lint the protos, guard the contract, generate Go, record the checks
 	$(TOOL) buf lint
 	$(TOOL) buf breaking --against proto/baseline.binpb
 	$(TOOL) buf generate
+	$(TOOL) buf format -w examples/shop
+	$(TOOL) buf lint examples/shop
+	$(TOOL) buf generate examples/shop --template examples/shop/buf.gen.yaml
 	$(GO) test ./test/arch -run TestGenerated -update
 
 check-generated: ## Fail when protos and generated code do not belong together (no buf needed)
@@ -90,6 +93,10 @@ dev: ## Serve a throw-away single node
 
 cluster: ## Serve three durable servers on loopback until Ctrl-C
 	scripts/cluster.sh
+
+demo: ## Run a small shop with its control plane on loopback, and show it until Ctrl-C
+	$(GO) build -o $(BIN)/ ./cmd/controlplane ./cmd/holdfast ./examples/shop
+	$(BIN)/shop demo
 
 cover: ## Print the statement coverage of each package
 	$(GO) test -coverprofile=cover.out -coverpkg=./internal/... ./internal/...

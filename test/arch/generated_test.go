@@ -45,15 +45,17 @@ func TestGenerated(t *testing.T) {
 
 func checksums(t *testing.T) string {
 	t.Helper()
-	files := []string{"../../buf.yaml", "../../buf.gen.yaml", "../../proto/baseline.binpb"}
-	err := filepath.WalkDir("../../proto", func(path string, d fs.DirEntry, err error) error {
-		if ext := filepath.Ext(path); err == nil && (ext == ".proto" || ext == ".go") {
-			files = append(files, path)
+	files := []string{"../../buf.yaml", "../../buf.gen.yaml", "../../proto/baseline.binpb", "../../examples/shop/buf.yaml", "../../examples/shop/buf.gen.yaml"}
+	for _, dir := range []string{"../../proto", "../../examples/shop/shoppb"} {
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+			if ext := filepath.Ext(path); err == nil && (ext == ".proto" || ext == ".go") {
+				files = append(files, path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	slices.Sort(files)
 	var b strings.Builder
