@@ -142,7 +142,7 @@ func (e *etcd) Ready(ctx context.Context, i int) error {
 	})
 }
 
-func (e *etcd) Open(i int) (client, error) {
+func (e *etcd) Open(i int) (link, error) {
 	c, err := e.connect(i)
 	if err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func failover(ctx context.Context, s system) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		// Connect now: the handshake is not what is measured.
 		if err := c.Put(ctx, "failover", fmt.Sprint("warm", time.Now().UnixNano())); err != nil {
 			return 0, fmt.Errorf("write before the kill: %w", err)

@@ -19,7 +19,7 @@ const valueBytes = 200
 type system interface {
 	Name() string
 	// Open connects to server i anew.
-	Open(i int) (client, error)
+	Open(i int) (link, error)
 	Leader(ctx context.Context) (int, error)
 	Kill(i int) error
 	Restart(i int) error
@@ -28,9 +28,9 @@ type system interface {
 	Close()
 }
 
-// client writes through one server over one connection. It is safe for
+// link writes through one server over one connection. It is safe for
 // concurrent use.
-type client interface {
+type link interface {
 	io.Closer
 	// Put writes a value of valueBytes bytes that contains text, as one request
 	// without retries, and returns when it is acknowledged.
@@ -62,7 +62,7 @@ func (h *holdfast) Name() string { return h.name }
 
 func (h *holdfast) Ready(ctx context.Context, i int) error { return h.WaitReady(ctx, i) }
 
-func (h *holdfast) Open(i int) (client, error) {
+func (h *holdfast) Open(i int) (link, error) {
 	conn, err := h.Dial(i)
 	if err != nil {
 		return nil, err

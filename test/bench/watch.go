@@ -91,7 +91,7 @@ func measureWatch(ctx context.Context, s system, writes int, throughLeader bool)
 	if err != nil {
 		return watchResult{}, err
 	}
-	defer through.Close()
+	defer func() { _ = through.Close() }()
 	var m watchResult
 	for n := range writes {
 		text := fmt.Sprint("w", n, "-", time.Now().UnixNano())
@@ -123,7 +123,7 @@ func follow(ctx context.Context, group *sync.WaitGroup, s system, i int) (<-chan
 	seen, ready := make(chan sighting, 64), make(chan struct{})
 	var once sync.Once
 	group.Go(func() {
-		defer c.Close()
+		defer func() { _ = c.Close() }()
 		err := c.Watch(ctx, func() { once.Do(func() { close(ready) }) }, func(_, text string) {
 			select {
 			case seen <- sighting{text, time.Now()}:

@@ -76,7 +76,7 @@ func startSystems(ctx context.Context, c config) (systems []system, closeAll fun
 
 func writeTable(ctx context.Context, c config, systems []system, everywhere bool) error {
 	out := newTable(os.Stdout, "clients", "  system", "writes/s", " p50 ms", " p99 ms", "worst ms", "errors", "ratio")
-	for _, text := range strings.Split(c.widths, ",") {
+	for text := range strings.SplitSeq(c.widths, ",") {
 		width, err := strconv.Atoi(text)
 		if err != nil || width < 1 {
 			return fmt.Errorf("-widths: %q is not a number of clients", text)
@@ -128,7 +128,7 @@ func measureWrites(ctx context.Context, s system, width int, length time.Duratio
 	if err != nil {
 		return result{}, err
 	}
-	var clients []client
+	var clients []link
 	defer func() {
 		for _, c := range clients {
 			_ = c.Close()

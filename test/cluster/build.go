@@ -48,40 +48,43 @@ func build(ctx context.Context, dir, program string, extra ...string) (string, e
 	return path, nil
 }
 
-// BuildPrevious compiles the server of the previous version, the one that
+// Previous is the programs of the previous version.
+type Previous struct{ Version, Server, CLI string }
+
+// BuildPrevious compiles the programs of the previous version, the one that
 // test/previous-version pins, into dir. It needs git and the history of the
 // repository; without them the error is ErrNoHistory.
-func BuildPrevious(ctx context.Context, dir string) (program, version string, err error) {
+func BuildPrevious(ctx context.Context, dir string) (Previous, error) {
 	root, err := Root(ctx)
 	if err != nil {
-		return "", "", err
+		return Previous{}, err
 	}
 	pin, err := os.ReadFile(filepath.Join(root, "test", "previous-version"))
 	if err != nil {
-		return "", "", fmt.Errorf("find the previous version: %w", err)
+		return Previous{}, fmt.Errorf("find the previous version: %w", err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(pin)), "\n")
 	version, commit, _ := strings.Cut(lines[len(lines)-1], " ")
 	sources := filepath.Join(dir, "src")
 	if err := os.MkdirAll(sources, 0o700); err != nil {
-		return "", "", fmt.Errorf("make directory: %w", err)
+		return Previous{}, fmt.Errorf("make directory: %w", err)
 	}
 	archive := filepath.Join(dir, "src.tar")
 	cmd := exec.CommandContext(ctx, "git", "archive", "--output", archive, commit)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", "", fmt.Errorf("%w: %w\n%s", ErrNoHistory, err, out)
+		return Previous{}, fmt.Errorf("%w: %w\n%s", ErrNoHistory, err, out)
 	}
 	if out, err := exec.CommandContext(ctx, "tar", "-xf", archive, "-C", sources).CombinedOutput(); err != nil {
-		return "", "", fmt.Errorf("unpack %s: %w\n%s", version, err, out)
+		return Previous{}, fmt.Errorf("unpack %s: %w\n%s", version, err, out)
 	}
-	program = filepath.Join(dir, "controlplane-"+version)
-	cmd = exec.CommandContext(ctx, "go", "build", "-o", program, "./cmd/controlplane")
+	bin := filepath.Join(dir, version) + string(filepath.Separator)
+	cmd = exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/controlplane", "./cmd/holdfast")
 	cmd.Dir = sources
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", "", fmt.Errorf("build %s: %w\n%s", version, err, out)
+		return Previous{}, fmt.Errorf("build %s: %w\n%s", version, err, out)
 	}
-	return program, version, nil
+	return Previous{Version: version, Server: bin + "controlplane", CLI: bin + "holdfast"}, nil
 }
 
 // ErrNoHistory tells that the repository does not have the commit of the previous

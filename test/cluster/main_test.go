@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -26,6 +27,8 @@ var builds struct {
 
 	mu   sync.Mutex // guards done
 	done map[string]string
+
+	previous func() (cluster.Previous, error)
 }
 
 func TestMain(m *testing.M) {
@@ -42,6 +45,9 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	builds.dir, builds.done = dir, make(map[string]string)
+	builds.previous = sync.OnceValues(func() (cluster.Previous, error) {
+		return cluster.BuildPrevious(context.Background(), filepath.Join(dir, "previous"))
+	})
 	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
@@ -59,6 +65,24 @@ func server(t *testing.T, extra ...string) string {
 func cli(t *testing.T) string {
 	t.Helper()
 	return once(t, "cli", func(dir string) (string, error) { return cluster.BuildCLI(t.Context(), dir) })
+}
+
+// previous is the programs of the previous version; where their sources are not at
+// hand the test is skipped.
+func previous(t *testing.T) cluster.Previous {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds and runs real processes; not with -short")
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("git is not at hand")
+	}
+	p, err := builds.previous()
+	if errors.Is(err, cluster.ErrNoHistory) {
+		t.Skip(err)
+	}
+	must(t, err)
+	return p
 }
 
 // once builds what nobody has built yet.
