@@ -195,8 +195,8 @@ func located(batch []step, field, description string) string {
 	}
 	from := batch[i].from
 	line := from.line
-	if at := from.specNode.locate(m[2]); at != nil && m[2] != "" {
-		line = at.line
+	if at := from.specNode.Locate(m[2]); at != nil && m[2] != "" {
+		line = at.Line
 	}
 	return problem{file: from.file, line: line, key: from.String(), path: m[2], text: description}.String()
 }

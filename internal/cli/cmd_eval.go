@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/yamlfile"
 )
 
 // evalFlags are the flags of `flag eval`.
@@ -169,14 +170,14 @@ func (a *app) readContext(name string) ([]flags.Attribute, error) {
 	if name == "-" {
 		name = stdinName
 	}
-	docs, faults := parseFile(name, src)
+	docs, faults := yamlfile.Parse(name, src)
 	if len(faults) > 0 {
-		return nil, usage("--context: %s", problem{file: name, line: faults[0].line, text: faults[0].msg})
+		return nil, usage("--context: %s", problem{file: name, line: faults[0].Line, text: faults[0].Msg})
 	}
-	if len(docs) != 1 || docs[0].kind != mapNode {
+	if len(docs) != 1 || docs[0].Kind != yamlfile.Map {
 		return nil, usage("--context: %s must hold one mapping of attributes", name)
 	}
-	out, err := flags.ParseAttributes(docs[0].appendJSON(nil))
+	out, err := flags.ParseAttributes(docs[0].AppendJSON(nil))
 	if err != nil {
 		return nil, usage("--context: %s: %v", name, err)
 	}

@@ -124,6 +124,6 @@ func (c *crossChecker) among(m *manifest, path document.Path, def *manifest, wha
 
 func (c *crossChecker) add(m *manifest, path document.Path, text string, warning bool) {
 	c.reader.problems = append(c.reader.problems, problem{
-		file: m.file, line: m.specNode.locate(string(path)).line, key: m.String(), path: string(path), text: text, warning: warning,
+		file: m.file, line: m.specNode.Locate(string(path)).Line, key: m.String(), path: string(path), text: text, warning: warning,
 	})
 }

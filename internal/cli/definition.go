@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/yamlfile"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
@@ -42,7 +43,7 @@ func (a *app) readDefinition(key document.Key, f *definitionFlags) ([]byte, map[
 	if name == "-" {
 		name = stdinName
 	}
-	docs, faults := parseFile(name, src)
+	docs, faults := yamlfile.Parse(name, src)
 	if len(faults) > 0 {
 		r := manifestReader{}
 		r.parse(name, src)
@@ -54,19 +55,19 @@ func (a *app) readDefinition(key document.Key, f *definitionFlags) ([]byte, map[
 	}
 	r := manifestReader{}
 	spec := docs[0]
-	if kind := spec.get("kind"); kind != nil && spec.get("spec") != nil {
-		if kind.kind != stringNode || !strings.EqualFold(kind.text, key.Kind.String()) {
-			r.bad(name, kind, "the document is a %s; this command sets a %s", kind.text, key.Kind)
+	if kind := spec.Get("kind"); kind != nil && spec.Get("spec") != nil {
+		if kind.Kind != yamlfile.String || !strings.EqualFold(kind.Text, key.Kind.String()) {
+			r.bad(name, kind, "the document is a %s; this command sets a %s", kind.Text, key.Kind)
 		}
-		if n := spec.get("name"); n != nil && n.text != key.Name {
-			r.bad(name, n, "the document names %q; the command line says %q", n.text, key.Name)
+		if n := spec.Get("name"); n != nil && n.Text != key.Name {
+			r.bad(name, n, "the document names %q; the command line says %q", n.Text, key.Name)
 		}
-		if fromFile := r.labels(name, spec.get("labels")); labels == nil {
+		if fromFile := r.labels(name, spec.Get("labels")); labels == nil {
 			labels = fromFile
 		}
-		spec = spec.get("spec")
+		spec = spec.Get("spec")
 	}
-	m := &manifest{file: name, line: spec.line, key: key, specNode: spec}
+	m := &manifest{file: name, line: spec.Line, key: key, specNode: spec}
 	r.spec(m)
 	if len(r.problems) > 0 {
 		return nil, nil, problemFailure(r.problems)

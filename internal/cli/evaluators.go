@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/holdfast-dev/holdfast/internal/yamlfile"
 )
 
 // inliner puts the shared evaluators of a flagd file into the rules that refer to
@@ -20,17 +22,17 @@ type inliner struct {
 	// outermost first.
 	current string
 	chain   []string
-	// inlined counts towards maxNodes.
+	// inlined counts towards yamlfile.MaxNodes.
 	inlined int
 }
 
 // evaluator is an entry of $evaluators.
 type evaluator struct {
-	source *node
+	source *yamlfile.Node
 	state  evaluatorState
 	// rule is the source with evaluators in place of references, and size the
 	// number of values that it has when written out. Both are there when done.
-	rule *node
+	rule *yamlfile.Node
 	size int
 }
 
@@ -44,16 +46,16 @@ const (
 )
 
 // declare takes in $evaluators.
-func (r *inliner) declare(n *node) {
-	r.evaluators = make(map[string]*evaluator, len(n.fields))
-	for _, f := range n.fields {
-		r.evaluators[f.key] = &evaluator{source: f.value}
+func (r *inliner) declare(n *yamlfile.Node) {
+	r.evaluators = make(map[string]*evaluator, len(n.Fields))
+	for _, f := range n.Fields {
+		r.evaluators[f.Key] = &evaluator{source: f.Value}
 	}
 }
 
 // flag returns the definition of a flag with evaluators in place of references.
 // It returns false after recording what is wrong with any.
-func (r *inliner) flag(name string, spec *node) (*node, bool) {
+func (r *inliner) flag(name string, spec *yamlfile.Node) (*yamlfile.Node, bool) {
 	r.current = name
 	out, _, ok := r.inline(spec)
 	return out, ok
@@ -61,12 +63,12 @@ func (r *inliner) flag(name string, spec *node) (*node, bool) {
 
 // spend counts values that flags get from what they share. It returns false after
 // recording that they are too many.
-func (r *inliner) spend(at *node, flag string, values int, from string) bool {
-	if r.inlined > maxNodes {
+func (r *inliner) spend(at *yamlfile.Node, flag string, values int, from string) bool {
+	if r.inlined > yamlfile.MaxNodes {
 		return false // told already
 	}
-	if r.inlined += min(values, maxNodes+1); r.inlined > maxNodes {
-		r.reader.bad(r.file, at, "flag %q: with %s written out wherever it is meant, the flags of this file have more than %d values", flag, from, maxNodes)
+	if r.inlined += min(values, yamlfile.MaxNodes+1); r.inlined > yamlfile.MaxNodes {
+		r.reader.bad(r.file, at, "flag %q: with %s written out wherever it is meant, the flags of this file have more than %d values", flag, from, yamlfile.MaxNodes)
 		return false
 	}
 	return true
@@ -74,70 +76,70 @@ func (r *inliner) spend(at *node, flag string, values int, from string) bool {
 
 // inline returns a value with evaluators in place of references, and the number
 // of values that it has when written out. What holds no reference is not copied.
-func (r *inliner) inline(n *node) (out *node, size int, ok bool) {
-	if ref := n.get("$ref"); ref != nil && len(n.fields) == 1 {
+func (r *inliner) inline(n *yamlfile.Node) (out *yamlfile.Node, size int, ok bool) {
+	if ref := n.Get("$ref"); ref != nil && len(n.Fields) == 1 {
 		return r.refer(ref)
 	}
 	out, size, ok = n, 1, true
 	changed := func() {
 		if out == n {
 			own := *n
-			own.items, own.fields = slices.Clone(n.items), slices.Clone(n.fields)
+			own.Items, own.Fields = slices.Clone(n.Items), slices.Clone(n.Fields)
 			out = &own
 		}
 	}
-	for i, item := range n.items {
+	for i, item := range n.Items {
 		value, values, fine := r.inline(item)
-		if size, ok = min(size+values, maxNodes+1), ok && fine; value != item {
+		if size, ok = min(size+values, yamlfile.MaxNodes+1), ok && fine; value != item {
 			changed()
-			out.items[i] = value
+			out.Items[i] = value
 		}
 	}
-	for i, f := range n.fields {
-		value, values, fine := r.inline(f.value)
-		if size, ok = min(size+values, maxNodes+1), ok && fine; value != f.value {
+	for i, f := range n.Fields {
+		value, values, fine := r.inline(f.Value)
+		if size, ok = min(size+values, yamlfile.MaxNodes+1), ok && fine; value != f.Value {
 			changed()
-			out.fields[i].value = value
+			out.Fields[i].Value = value
 		}
 	}
 	return out, size, ok
 }
 
 // refer returns the evaluator that a reference names.
-func (r *inliner) refer(ref *node) (*node, int, bool) {
-	e := r.evaluators[ref.text]
-	if ref.kind != stringNode || e == nil {
+func (r *inliner) refer(ref *yamlfile.Node) (*yamlfile.Node, int, bool) {
+	e := r.evaluators[ref.Text]
+	if ref.Kind != yamlfile.String || e == nil {
 		way := ""
 		if len(r.chain) > 0 {
 			way = " by way of " + arrows(r.chain)
 		}
-		r.reader.bad(r.file, ref, "flag %q refers%s to %q, which $evaluators does not have", r.current, way, ref.text)
+		r.reader.bad(r.file, ref, "flag %q refers%s to %q, which $evaluators does not have", r.current, way, ref.Text)
 		return nil, 0, false
 	}
 	switch e.state {
 	case unread:
 		r.read(ref, e)
 	case reading:
-		r.bad(ref, "$evaluators refer to each other in a circle: %s", arrows(slices.Concat(r.chain[slices.Index(r.chain, ref.text):], []string{ref.text})))
+		r.bad(ref, "$evaluators refer to each other in a circle: %s", arrows(slices.Concat(r.chain[slices.Index(r.chain, ref.Text):], []string{ref.Text})))
 		return nil, 0, false
 	case done, faulty:
 	}
 	if e.state == faulty {
 		return nil, 0, false
 	}
-	if len(r.chain) == 0 && !r.spend(ref, r.current, e.size, fmt.Sprintf("the evaluator %q", ref.text)) {
+	if len(r.chain) == 0 && !r.spend(ref, r.current, e.size, fmt.Sprintf("the evaluator %q", ref.Text)) {
 		return nil, 0, false
 	}
 	return e.rule, e.size, true
 }
 
 // read works an evaluator out.
-func (r *inliner) read(ref *node, e *evaluator) {
-	r.chain = append(r.chain, ref.text)
+func (r *inliner) read(ref *yamlfile.Node, e *evaluator) {
+	r.chain = append(r.chain, ref.Text)
 	defer func() { r.chain = r.chain[:len(r.chain)-1] }()
 	e.state = faulty
-	if len(r.chain) > maxDepth {
-		r.bad(ref, "more than %d $evaluators refer to each other in a row: %s", maxDepth, arrows(r.chain))
+	if len(r.chain) > yamlfile.MaxDepth {
+		r.bad(ref, "more than %d $evaluators refer to each other in a row: %s", yamlfile.MaxDepth, arrows(r.chain))
 		return
 	}
 	e.state = reading
@@ -145,16 +147,16 @@ func (r *inliner) read(ref *node, e *evaluator) {
 	switch {
 	case !ok:
 		e.state = faulty
-	case size > maxNodes:
+	case size > yamlfile.MaxNodes:
 		e.state = faulty
-		r.bad(ref, "with $evaluators in place of what refers to them, %s has more than %d values", arrows(r.chain), maxNodes)
+		r.bad(ref, "with $evaluators in place of what refers to them, %s has more than %d values", arrows(r.chain), yamlfile.MaxNodes)
 	default:
 		e.state, e.rule, e.size = done, rule, size
 	}
 }
 
 // bad records a problem of the current flag.
-func (r *inliner) bad(at *node, format string, args ...any) {
+func (r *inliner) bad(at *yamlfile.Node, format string, args ...any) {
 	r.reader.bad(r.file, at, "flag %q: %s", r.current, fmt.Sprintf(format, args...))
 }
 

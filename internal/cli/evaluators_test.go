@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/holdfast-dev/holdfast/internal/yamlfile"
 )
 
 // evaluatorsFile is a flagd file of one flag that refers to the first of several
@@ -86,10 +88,10 @@ func chain(n int) []string {
 // for each of them.
 func TestSharedValuesAreBounded(t *testing.T) {
 	const flags = 1_000
-	many := "[" + strings.TrimSuffix(strings.Repeat("1,", maxNodes/flags), ",") + "]"
+	many := "[" + strings.TrimSuffix(strings.Repeat("1,", yamlfile.MaxNodes/flags), ",") + "]"
 	for name, c := range map[string]struct{ targeting, shared, want string }{
 		"an evaluator": {`"targeting":{"if":[{"$ref":"e"},"on"]}`, `"$evaluators":{"e":{"or":` + many + `}}`, `with the evaluator "e" written out wherever it is meant`},
-		"metadata":     {`"metadata":{"own":1}`, `"metadata":` + keys(maxNodes/flags+1), "with the metadata of the set written out"},
+		"metadata":     {`"metadata":{"own":1}`, `"metadata":` + keys(yamlfile.MaxNodes/flags+1), "with the metadata of the set written out"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
@@ -166,7 +168,7 @@ func TestHostileFilesAreRefused(t *testing.T) {
 		})
 	}
 	for _, depth := range []int{10_000, 1_000_000} {
-		if _, faults := parseYAML([]byte("a: " + nested("[", "]", depth))); len(faults) != 1 {
+		if _, faults := yamlfile.Parse("a.yaml", []byte("a: "+nested("[", "]", depth))); len(faults) != 1 {
 			t.Errorf("YAML of depth %d: %v", depth, faults)
 		}
 	}

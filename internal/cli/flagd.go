@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/yamlfile"
 )
 
 // flagdReader turns a flagd file into Flag documents.
@@ -12,7 +13,7 @@ type flagdReader struct {
 	reader   *manifestReader
 	labels   map[string]string
 	inliner  *inliner
-	metadata *node
+	metadata *yamlfile.Node
 }
 
 func newFlagdReader(file string, reader *manifestReader, labels map[string]string) *flagdReader {
@@ -24,14 +25,14 @@ func newFlagdReader(file string, reader *manifestReader, labels map[string]strin
 // does not say otherwise; $schema is ignored.
 func readFlagd(file string, src []byte, namespace string, labels map[string]string) ([]*manifest, []problem) {
 	r := newFlagdReader(file, &manifestReader{namespace: namespace}, labels)
-	docs, faults := parseFile(file, src)
+	docs, faults := yamlfile.Parse(file, src)
 	for _, f := range faults {
-		r.reader.problems = append(r.reader.problems, problem{file: file, line: f.line, text: f.msg})
+		r.reader.problems = append(r.reader.problems, problem{file: file, line: f.Line, text: f.Msg})
 	}
 	if len(faults) > 0 {
 		return nil, r.reader.problems
 	}
-	if len(docs) != 1 || docs[0].kind != mapNode {
+	if len(docs) != 1 || docs[0].Kind != yamlfile.Map {
 		return nil, []problem{{file: file, line: 1, text: "a flagd file is one mapping with the key flags"}}
 	}
 	r.set(docs[0])
@@ -39,58 +40,58 @@ func readFlagd(file string, src []byte, namespace string, labels map[string]stri
 }
 
 // set reads the whole flag set.
-func (r *flagdReader) set(doc *node) {
-	var all *node
-	for _, f := range doc.fields {
-		switch f.key {
+func (r *flagdReader) set(doc *yamlfile.Node) {
+	var all *yamlfile.Node
+	for _, f := range doc.Fields {
+		switch f.Key {
 		case "$schema":
 		case "flags":
-			all = f.value
+			all = f.Value
 		case "$evaluators":
-			if f.value.kind != mapNode {
-				r.reader.bad(r.file, f.value, "$evaluators is %s; it must be a mapping", f.value.kind)
+			if f.Value.Kind != yamlfile.Map {
+				r.reader.bad(r.file, f.Value, "$evaluators is %s; it must be a mapping", f.Value.Kind)
 				continue
 			}
-			r.inliner.declare(f.value)
+			r.inliner.declare(f.Value)
 		case "metadata":
-			r.metadata = f.value
-			if f.value.kind != mapNode {
-				r.reader.bad(r.file, f.value, "metadata is %s; it must be a mapping", f.value.kind)
+			r.metadata = f.Value
+			if f.Value.Kind != yamlfile.Map {
+				r.reader.bad(r.file, f.Value, "metadata is %s; it must be a mapping", f.Value.Kind)
 				r.metadata = nil
 			}
 		default:
-			text := fmt.Sprintf("unknown key %q", f.key)
-			if hint := didYouMean(f.key, []string{"flags", "$evaluators", "metadata", "$schema"}); hint != "" {
+			text := fmt.Sprintf("unknown key %q", f.Key)
+			if hint := didYouMean(f.Key, []string{"flags", "$evaluators", "metadata", "$schema"}); hint != "" {
 				text += "; " + hint
 			}
-			r.reader.problems = append(r.reader.problems, problem{file: r.file, line: f.line, text: text})
+			r.reader.problems = append(r.reader.problems, problem{file: r.file, line: f.Line, text: text})
 		}
 	}
 	switch {
 	case all == nil:
 		r.reader.bad(r.file, doc, "the key flags is missing; is this a flagd file?")
-	case all.kind == mapNode:
-		for _, f := range all.fields {
-			r.flag(f.key, f.line, f.value)
+	case all.Kind == yamlfile.Map:
+		for _, f := range all.Fields {
+			r.flag(f.Key, f.Line, f.Value)
 		}
-	case all.kind == listNode:
-		for _, item := range all.items {
-			key := item.get("key")
-			if item.kind != mapNode || key == nil || key.kind != stringNode {
+	case all.Kind == yamlfile.List:
+		for _, item := range all.Items {
+			key := item.Get("key")
+			if item.Kind != yamlfile.Map || key == nil || key.Kind != yamlfile.String {
 				r.reader.bad(r.file, item, "a flag in a list needs a key, a string")
 				continue
 			}
-			r.flag(key.text, item.line, without(item, "key"))
+			r.flag(key.Text, item.Line, without(item, "key"))
 		}
 	default:
-		r.reader.bad(r.file, all, "flags is %s; it must be a mapping or a list", all.kind)
+		r.reader.bad(r.file, all, "flags is %s; it must be a mapping or a list", all.Kind)
 	}
 }
 
 // flag turns one flag into a document and reads that.
-func (r *flagdReader) flag(name string, line int, spec *node) {
-	if spec.kind != mapNode {
-		r.reader.bad(r.file, spec, "flag %q is %s; it must be a mapping", name, spec.kind)
+func (r *flagdReader) flag(name string, line int, spec *yamlfile.Node) {
+	if spec.Kind != yamlfile.Map {
+		r.reader.bad(r.file, spec, "flag %q is %s; it must be a mapping", name, spec.Kind)
 		return
 	}
 	inlined, ok := r.inliner.flag(name, spec)
@@ -100,58 +101,63 @@ func (r *flagdReader) flag(name string, line int, spec *node) {
 	if spec, ok = r.merge(name, inlined); !ok {
 		return
 	}
-	text := func(s string) *node { return &node{kind: stringNode, line: line, text: s} }
-	doc := &node{kind: mapNode, line: line, fields: []field{
-		{"kind", line, text(kindTitle(document.Flag))}, {"name", line, text(name)}, {"spec", line, spec},
+	field := func(key string, value *yamlfile.Node) yamlfile.Field {
+		return yamlfile.Field{Key: key, Line: line, Value: value}
+	}
+	text := func(key, s string) yamlfile.Field {
+		return field(key, &yamlfile.Node{Kind: yamlfile.String, Line: line, Text: s})
+	}
+	doc := &yamlfile.Node{Kind: yamlfile.Map, Line: line, Fields: []yamlfile.Field{
+		text("kind", kindTitle(document.Flag)), text("name", name), field("spec", spec),
 	}}
 	if len(r.labels) > 0 {
-		labels := &node{kind: mapNode, line: line}
+		labels := &yamlfile.Node{Kind: yamlfile.Map, Line: line}
 		for k, v := range r.labels {
-			labels.fields = append(labels.fields, field{k, line, text(v)})
+			labels.Fields = append(labels.Fields, text(k, v))
 		}
-		doc.fields = append(doc.fields, field{"labels", line, labels})
+		doc.Fields = append(doc.Fields, field("labels", labels))
 	}
 	r.reader.document(r.file, doc)
 }
 
 // merge puts the metadata of the set into a flag; the flag's own wins. It returns
 // false after recording that the file says too much in this way.
-func (r *flagdReader) merge(name string, spec *node) (*node, bool) {
-	if r.metadata == nil || len(r.metadata.fields) == 0 {
+func (r *flagdReader) merge(name string, spec *yamlfile.Node) (*yamlfile.Node, bool) {
+	if r.metadata == nil || len(r.metadata.Fields) == 0 {
 		return spec, true
 	}
-	own := spec.get("metadata")
-	if own != nil && own.kind != mapNode {
+	own := spec.Get("metadata")
+	if own != nil && own.Kind != yamlfile.Map {
 		return spec, true // the validator tells
 	}
-	if !r.inliner.spend(spec, name, len(r.metadata.fields), "the metadata of the set") {
+	if !r.inliner.spend(spec, name, len(r.metadata.Fields), "the metadata of the set") {
 		return nil, false
 	}
-	merged, has := &node{kind: mapNode, line: r.metadata.line}, map[string]bool{}
+	merged, has := &yamlfile.Node{Kind: yamlfile.Map, Line: r.metadata.Line}, map[string]bool{}
 	if own != nil {
-		merged.line = own.line
-		merged.fields = append(merged.fields, own.fields...)
-		for _, f := range own.fields {
-			has[f.key] = true
+		merged.Line = own.Line
+		merged.Fields = append(merged.Fields, own.Fields...)
+		for _, f := range own.Fields {
+			has[f.Key] = true
 		}
 	}
-	for _, f := range r.metadata.fields {
-		if !has[f.key] {
-			merged.fields = append(merged.fields, f)
+	for _, f := range r.metadata.Fields {
+		if !has[f.Key] {
+			merged.Fields = append(merged.Fields, f)
 		}
 	}
 	out := without(spec, "metadata")
-	out.fields = append(out.fields, field{"metadata", merged.line, merged})
+	out.Fields = append(out.Fields, yamlfile.Field{Key: "metadata", Line: merged.Line, Value: merged})
 	return out, true
 }
 
 // without returns a mapping without one key.
-func without(n *node, key string) *node {
+func without(n *yamlfile.Node, key string) *yamlfile.Node {
 	out := *n
-	out.fields = nil
-	for _, f := range n.fields {
-		if f.key != key {
-			out.fields = append(out.fields, f)
+	out.Fields = nil
+	for _, f := range n.Fields {
+		if f.Key != key {
+			out.Fields = append(out.Fields, f)
 		}
 	}
 	return &out

@@ -105,7 +105,8 @@ func instanceViewOf(i *holdfastv1.Instance, to *newest) instanceView {
 			behind = to.revision - v.Revision
 		}
 		// What was obeyed in another history says nothing about this one.
-		same := i.GetRevision() > 0 && i.GetEpoch().GetCounter() >= to.epoch.GetCounter()
+		same := i.GetRevision() > 0 && i.GetEpoch().GetCounter() >= to.epoch.GetCounter() &&
+			bytes.Equal(i.GetEpoch().GetLineage(), to.epoch.GetLineage())
 		obeys := to.revision == 0 || behind == 0 && same
 		v.Obeys, v.Behind = &obeys, &behind
 	}

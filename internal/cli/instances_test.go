@@ -202,15 +202,17 @@ func TestInstanceIsDescribed(t *testing.T) {
 // TestObeysGoesByHistory has an instance that obeys a high revision of the state
 // before a restore.
 func TestObeysGoesByHistory(t *testing.T) {
-	to := &newest{epoch: &holdfastv1.Epoch{Counter: 2, Nonce: 5}, revision: 7}
+	own, other := []byte{1}, []byte{2}
+	to := &newest{epoch: &holdfastv1.Epoch{Lineage: own, Counter: 2, Nonce: 5}, revision: 7}
 	i := someInstance("c", 9)
 	for _, test := range []struct {
 		epoch *holdfastv1.Epoch
 		obeys bool
 		state string
 	}{
-		{&holdfastv1.Epoch{Counter: 2, Nonce: 5}, true, "obeys"},
-		{&holdfastv1.Epoch{Counter: 1, Nonce: 4}, false, "obeys a state before the restore"},
+		{&holdfastv1.Epoch{Lineage: own, Counter: 2, Nonce: 5}, true, "obeys"},
+		{&holdfastv1.Epoch{Lineage: own, Counter: 1, Nonce: 4}, false, "obeys a state before the restore"},
+		{&holdfastv1.Epoch{Lineage: other, Counter: 3, Nonce: 4}, false, "obeys a state before the restore"},
 	} {
 		i.Epoch = test.epoch
 		v := instanceViewOf(i, to)

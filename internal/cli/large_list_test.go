@@ -7,23 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/holdfast-dev/holdfast/internal/yamlfile"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
-
-// TestSpelledOutValuesAreNotCounted reads more values than aliases may expand to.
-func TestSpelledOutValuesAreNotCounted(t *testing.T) {
-	list := &yaml.Node{Kind: yaml.SequenceNode}
-	for range maxNodes + 1 {
-		list.Content = append(list.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: "1"})
-	}
-	r := yamlReader{}
-	if n, err := r.value(list, 0); err != nil || len(n.items) != maxNodes+1 {
-		t.Fatal(err)
-	}
-}
 
 // TestLargeListCanBeAppliedAgain reads what `flag list -o yaml` prints.
 func TestLargeListCanBeAppliedAgain(t *testing.T) {
@@ -60,9 +48,9 @@ func TestYAMLInPartsIsTheSame(t *testing.T) {
 		fmt.Fprintf(&src, `{"name":"f%d","text":"two\n\n lines\n","spec":{"on":["12:30","yes",null,{"a":[]}]}},[[1]],"x y: #",`, i)
 	}
 	src.WriteString(`{}],"last":"off"}`)
-	nodes, err := parseJSON([]byte(src.String()))
-	if err != nil {
-		t.Fatal(err)
+	nodes, faults := yamlfile.Parse(".json", []byte(src.String()))
+	if len(faults) > 0 {
+		t.Fatal(faults)
 	}
 	var whole bytes.Buffer
 	if err := encodeYAML(&whole, nodes[0]); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/yamlfile"
 )
 
 // apiVersion is what documents and output call this contract.
@@ -32,7 +33,7 @@ type manifest struct {
 	// spec is canonical JSON.
 	spec []byte
 	// specNode locates faults that a server finds in the spec.
-	specNode *node
+	specNode *yamlfile.Node
 }
 
 // String names the resource as messages do.
@@ -91,9 +92,9 @@ type place struct {
 
 // parse reads the documents of one file.
 func (r *manifestReader) parse(file string, src []byte) {
-	docs, faults := parseFile(file, src)
+	docs, faults := yamlfile.Parse(file, src)
 	for _, f := range faults {
-		r.problems = append(r.problems, problem{file: file, line: f.line, text: f.msg})
+		r.problems = append(r.problems, problem{file: file, line: f.Line, text: f.Msg})
 	}
 	for _, n := range docs {
 		r.document(file, n)
@@ -101,20 +102,20 @@ func (r *manifestReader) parse(file string, src []byte) {
 }
 
 // bad records a problem.
-func (r *manifestReader) bad(file string, n *node, format string, args ...any) {
-	r.problems = append(r.problems, problem{file: file, line: n.line, text: fmt.Sprintf(format, args...)})
+func (r *manifestReader) bad(file string, n *yamlfile.Node, format string, args ...any) {
+	r.problems = append(r.problems, problem{file: file, line: n.Line, text: fmt.Sprintf(format, args...)})
 }
 
 // document reads one document: a resource, or a list of them.
-func (r *manifestReader) document(file string, n *node) {
-	if n.kind == nullNode {
+func (r *manifestReader) document(file string, n *yamlfile.Node) {
+	if n.Kind == yamlfile.Null {
 		return
 	}
-	if n.kind != mapNode {
-		r.bad(file, n, "a document is a mapping with kind, name and spec, not %s", n.kind)
+	if n.Kind != yamlfile.Map {
+		r.bad(file, n, "a document is a mapping with kind, name and spec, not %s", n.Kind)
 		return
 	}
-	if n.get("flags") != nil && n.get("kind") == nil {
+	if n.Get("flags") != nil && n.Get("kind") == nil {
 		if r.lenient {
 			newFlagdReader(file, r, nil).set(n)
 			return
@@ -122,14 +123,14 @@ func (r *manifestReader) document(file string, n *node) {
 		r.bad(file, n, "this is a flagd file; load it with `holdfast import flagd %s`", file)
 		return
 	}
-	kind := n.get("kind")
-	if kind != nil && kind.kind == stringNode && kind.text == listKind {
-		items := n.get("items")
-		if items == nil || items.kind != listNode {
+	kind := n.Get("kind")
+	if kind != nil && kind.Kind == yamlfile.String && kind.Text == listKind {
+		items := n.Get("items")
+		if items == nil || items.Kind != yamlfile.List {
 			r.bad(file, n, "a List needs items, a list of documents")
 			return
 		}
-		for _, item := range items.items {
+		for _, item := range items.Items {
 			r.document(file, item)
 		}
 		return
@@ -159,56 +160,56 @@ func (r *manifestReader) document(file string, n *node) {
 // foreign tells by what a mapping is recognized as the document of another
 // program, of which every single fault would only be noise; "" where it may be
 // one of ours, however faulty.
-func foreign(n *node) string {
-	kind, version := n.get("kind"), n.get("apiVersion")
-	if kind == nil && n.get("spec") == nil {
-		for _, f := range n.fields {
-			if didYouMean(f.key, []string{"kind", "spec"}) != "" {
+func foreign(n *yamlfile.Node) string {
+	kind, version := n.Get("kind"), n.Get("apiVersion")
+	if kind == nil && n.Get("spec") == nil {
+		for _, f := range n.Fields {
+			if didYouMean(f.Key, []string{"kind", "spec"}) != "" {
 				return ""
 			}
 		}
 		return "it has neither kind nor spec"
 	}
-	if kind == nil || kind.kind != stringNode || version == nil || version.kind != stringNode || version.text == apiVersion {
+	if kind == nil || kind.Kind != yamlfile.String || version == nil || version.Kind != yamlfile.String || version.Text == apiVersion {
 		return ""
 	}
-	if _, err := document.ParseKind(strings.ToLower(kind.text)); err == nil {
+	if _, err := document.ParseKind(strings.ToLower(kind.Text)); err == nil {
 		return ""
 	}
-	return fmt.Sprintf("its apiVersion is %q and its kind %q", version.text, kind.text)
+	return fmt.Sprintf("its apiVersion is %q and its kind %q", version.Text, kind.Text)
 }
 
 // resource reads a document of a declared kind.
-func (r *manifestReader) resource(file string, n *node) *manifest {
-	m := &manifest{file: file, line: n.line, namespace: r.namespace}
+func (r *manifestReader) resource(file string, n *yamlfile.Node) *manifest {
+	m := &manifest{file: file, line: n.Line, namespace: r.namespace}
 	r.keys(file, n)
 	if v := r.text(file, n, "apiVersion"); v != "" && v != apiVersion {
-		r.bad(file, n.get("apiVersion"), "apiVersion %q is not known; this program knows %s", v, apiVersion)
+		r.bad(file, n.Get("apiVersion"), "apiVersion %q is not known; this program knows %s", v, apiVersion)
 	}
-	if kind := n.get("kind"); kind == nil {
+	if kind := n.Get("kind"); kind == nil {
 		r.bad(file, n, "kind is missing: Flag, Mode or Policy")
-	} else if kind.kind != stringNode {
-		r.bad(file, kind, "kind is %s; it must be Flag, Mode or Policy", kind.kind)
-	} else if k, err := parseDeclaredKind(kind.text); err != nil && (!r.lenient || k != document.Override) {
+	} else if kind.Kind != yamlfile.String {
+		r.bad(file, kind, "kind is %s; it must be Flag, Mode or Policy", kind.Kind)
+	} else if k, err := parseDeclaredKind(kind.Text); err != nil && (!r.lenient || k != document.Override) {
 		r.bad(file, kind, "%v", err)
 	} else {
 		m.key.Kind = k
 	}
-	if n.get("name") == nil {
+	if n.Get("name") == nil {
 		r.bad(file, n, "name is missing")
-	} else if m.key.Name = r.text(file, n, "name"); m.key.Name != "" || n.get("name").kind == stringNode {
+	} else if m.key.Name = r.text(file, n, "name"); m.key.Name != "" || n.Get("name").Kind == yamlfile.String {
 		if err := document.CheckName(m.key.Name); err != nil {
-			r.bad(file, n.get("name"), "%v", err)
+			r.bad(file, n.Get("name"), "%v", err)
 		}
 	}
 	if ns := r.text(file, n, "namespace"); ns != "" {
 		m.namespace = ns
 		if err := document.CheckName(ns); err != nil {
-			r.bad(file, n.get("namespace"), "namespace: %v", err)
+			r.bad(file, n.Get("namespace"), "namespace: %v", err)
 		}
 	}
-	m.labels = r.labels(file, n.get("labels"))
-	if spec := n.get("spec"); spec == nil {
+	m.labels = r.labels(file, n.Get("labels"))
+	if spec := n.Get("spec"); spec == nil {
 		r.bad(file, n, "spec is missing")
 	} else {
 		m.specNode = spec
@@ -218,51 +219,51 @@ func (r *manifestReader) resource(file string, n *node) *manifest {
 }
 
 // keys refuses keys that a document does not have.
-func (r *manifestReader) keys(file string, n *node) {
-	for _, f := range n.fields {
-		if slices.Contains(documentKeys(), f.key) {
+func (r *manifestReader) keys(file string, n *yamlfile.Node) {
+	for _, f := range n.Fields {
+		if slices.Contains(documentKeys(), f.Key) {
 			continue
 		}
-		msg := fmt.Sprintf("unknown key %q", f.key)
-		if f.key == "metadata" {
+		msg := fmt.Sprintf("unknown key %q", f.Key)
+		if f.Key == "metadata" {
 			msg += "; name, namespace and labels stand at the top of the document"
-		} else if hint := didYouMean(f.key, documentKeys()); hint != "" {
+		} else if hint := didYouMean(f.Key, documentKeys()); hint != "" {
 			msg += "; " + hint
 		}
-		r.problems = append(r.problems, problem{file: file, line: f.line, text: msg})
+		r.problems = append(r.problems, problem{file: file, line: f.Line, text: msg})
 	}
 }
 
 // text returns a string of a document, or "" where it is missing or, after
 // recording that, of another type.
-func (r *manifestReader) text(file string, n *node, key string) string {
-	v := n.get(key)
+func (r *manifestReader) text(file string, n *yamlfile.Node, key string) string {
+	v := n.Get(key)
 	switch {
 	case v == nil:
 		return ""
-	case v.kind != stringNode:
-		r.bad(file, v, "%s is %s; put it in quotes to make it a string", key, v.kind)
+	case v.Kind != yamlfile.String:
+		r.bad(file, v, "%s is %s; put it in quotes to make it a string", key, v.Kind)
 		return ""
 	}
-	return v.text
+	return v.Text
 }
 
 // labels reads the labels of a document.
-func (r *manifestReader) labels(file string, n *node) map[string]string {
-	if n == nil || n.kind == nullNode {
+func (r *manifestReader) labels(file string, n *yamlfile.Node) map[string]string {
+	if n == nil || n.Kind == yamlfile.Null {
 		return nil
 	}
-	if n.kind != mapNode {
-		r.bad(file, n, "labels is %s; it must be a mapping of strings", n.kind)
+	if n.Kind != yamlfile.Map {
+		r.bad(file, n, "labels is %s; it must be a mapping of strings", n.Kind)
 		return nil
 	}
-	out := make(map[string]string, len(n.fields))
-	for _, f := range n.fields {
-		if f.value.kind != stringNode {
-			r.bad(file, f.value, "the label %q is %s; put it in quotes to make it a string", f.key, f.value.kind)
+	out := make(map[string]string, len(n.Fields))
+	for _, f := range n.Fields {
+		if f.Value.Kind != yamlfile.String {
+			r.bad(file, f.Value, "the label %q is %s; put it in quotes to make it a string", f.Key, f.Value.Kind)
 			continue
 		}
-		out[f.key] = f.value.text
+		out[f.Key] = f.Value.Text
 	}
 	return out
 }
@@ -270,19 +271,19 @@ func (r *manifestReader) labels(file string, n *node) map[string]string {
 // spec checks a definition the way the server will, so that every fault of every
 // file is told at once and with its line.
 func (r *manifestReader) spec(m *manifest) {
-	if m.specNode.kind != mapNode {
-		r.bad(m.file, m.specNode, "spec is %s; it must be a mapping", m.specNode.kind)
+	if m.specNode.Kind != yamlfile.Map {
+		r.bad(m.file, m.specNode, "spec is %s; it must be a mapping", m.specNode.Kind)
 		return
 	}
-	canonical, err := document.Canonical(m.specNode.appendJSON(nil))
+	canonical, err := document.Canonical(m.specNode.AppendJSON(nil))
 	if err != nil {
-		wrong := problem{file: m.file, line: m.specNode.line, text: err.Error()}
+		wrong := problem{file: m.file, line: m.specNode.Line, text: err.Error()}
 		if m.key.Name != "" {
 			wrong.key = m.String()
 		}
 		if syntax, ok := errors.AsType[*document.SyntaxError](err); ok {
 			// Its offset is that of a text which nobody has seen.
-			wrong.line, wrong.path, wrong.text = m.specNode.locate(syntax.Path).line, syntax.Path, syntax.Msg
+			wrong.line, wrong.path, wrong.text = m.specNode.Locate(syntax.Path).Line, syntax.Path, syntax.Msg
 		}
 		r.problems = append(r.problems, wrong)
 		return
@@ -297,14 +298,14 @@ func (r *manifestReader) spec(m *manifest) {
 	}
 	if len(canonical) > maxDefinitionBytes {
 		r.problems = append(r.problems, problem{
-			file: m.file, line: m.specNode.line, key: key,
+			file: m.file, line: m.specNode.Line, key: key,
 			text: fmt.Sprintf("the definition has %s; no server takes one over %s", humanBytes(uint64(len(canonical))), humanBytes(maxDefinitionBytes)),
 		})
 		return
 	}
 	for _, v := range (flags.Validator{}).Validate(m.key, canonical) {
 		r.problems = append(r.problems, problem{
-			file: m.file, line: m.specNode.locate(v.Path).line, key: key, path: v.Path, text: v.Message,
+			file: m.file, line: m.specNode.Locate(v.Path).Line, key: key, path: v.Path, text: v.Message,
 		})
 	}
 }

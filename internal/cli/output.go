@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/yamlfile"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
@@ -107,7 +108,7 @@ func rawSpec(spec []byte) json.RawMessage {
 	case json.Valid(spec):
 		return spec
 	default:
-		return appendQuoted(nil, string(spec))
+		return (&yamlfile.Node{Kind: yamlfile.String, Text: string(spec)}).AppendJSON(nil)
 	}
 }
 
@@ -155,9 +156,10 @@ func encode(w io.Writer, f format, v any, indent bool) error {
 
 // jsonToYAML rewrites one JSON value as YAML with the keys in the same order.
 func jsonToYAML(src []byte) ([]byte, error) {
-	nodes, err := parseJSON(src)
-	if err != nil || len(nodes) != 1 {
-		return nil, fmt.Errorf("convert output to YAML: %w", err)
+	// A definition of a server may be JSON and not UTF-8.
+	nodes, faults := yamlfile.Parse(".json", bytes.ToValidUTF8(src, []byte(string(utf8.RuneError))))
+	if len(faults) > 0 || len(nodes) != 1 {
+		return nil, fmt.Errorf("convert output to YAML: %d values, %v", len(nodes), faults)
 	}
 	var buf bytes.Buffer
 	if err := writeYAML(&buf, nodes[0]); err != nil {
@@ -172,21 +174,21 @@ const yamlChunk = 100
 // writeYAML writes a value as one YAML document. The library keeps all of a
 // document in memory several times over, so the lists in a mapping, which is
 // what grows with the cluster, are handed to it in parts.
-func writeYAML(buf *bytes.Buffer, n *node) error {
-	if n.kind != mapNode || len(n.fields) == 0 {
+func writeYAML(buf *bytes.Buffer, n *yamlfile.Node) error {
+	if n.Kind != yamlfile.Map || len(n.Fields) == 0 {
 		return encodeYAML(buf, n)
 	}
-	for _, f := range n.fields {
-		if f.value.kind != listNode || len(f.value.items) <= yamlChunk {
-			if err := encodeYAML(buf, &node{kind: mapNode, fields: []field{f}}); err != nil {
+	for _, f := range n.Fields {
+		if f.Value.Kind != yamlfile.List || len(f.Value.Items) <= yamlChunk {
+			if err := encodeYAML(buf, &yamlfile.Node{Kind: yamlfile.Map, Fields: []yamlfile.Field{f}}); err != nil {
 				return err
 			}
 			continue
 		}
-		for i, items := 0, f.value.items; i < len(items); i += yamlChunk {
+		for i, items := 0, f.Value.Items; i < len(items); i += yamlChunk {
 			var part bytes.Buffer
-			chunk := &node{kind: listNode, items: items[i:min(i+yamlChunk, len(items))]}
-			if err := encodeYAML(&part, &node{kind: mapNode, fields: []field{{key: f.key, value: chunk}}}); err != nil {
+			chunk := &yamlfile.Node{Kind: yamlfile.List, Items: items[i:min(i+yamlChunk, len(items))]}
+			if err := encodeYAML(&part, &yamlfile.Node{Kind: yamlfile.Map, Fields: []yamlfile.Field{{Key: f.Key, Value: chunk}}}); err != nil {
 				return err
 			}
 			text := part.Bytes()
@@ -200,10 +202,10 @@ func writeYAML(buf *bytes.Buffer, n *node) error {
 }
 
 // encodeYAML has the library write a value.
-func encodeYAML(buf *bytes.Buffer, n *node) error {
+func encodeYAML(buf *bytes.Buffer, n *yamlfile.Node) error {
 	enc := yaml.NewEncoder(buf)
 	enc.SetIndent(2)
-	return enc.Encode(n.yaml())
+	return enc.Encode(n.YAML())
 }
 
 // definitionLines shows what people declare about a resource, as lines of YAML.

@@ -256,22 +256,18 @@ func settingsOfPolicy(view *flags.View, name string) (map[string]string, error) 
 	if err != nil {
 		return nil, fmt.Errorf("read policy %s: %w", name, err)
 	}
-	nodes, err := parseJSON(spec)
-	if err != nil || len(nodes) != 1 {
-		return nil, fmt.Errorf("read policy %s: %w", name, err)
-	}
 	out := map[string]string{}
-	var walk func(n *node, path document.Path)
-	walk = func(n *node, path document.Path) {
-		if n.kind != mapNode || len(n.fields) == 0 {
-			out[string(path)] = strings.Trim(string(n.appendJSON(nil)), `"`)
-			return
+	var walk func(value json.RawMessage, path document.Path)
+	walk = func(value json.RawMessage, path document.Path) {
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(value, &fields) != nil || len(fields) == 0 { // no object, or none with settings
+			out[string(path)] = strings.Trim(string(value), `"`)
 		}
-		for _, f := range n.fields {
-			walk(f.value, path.Key(f.key))
+		for key, field := range fields {
+			walk(field, path.Key(key))
 		}
 	}
-	walk(nodes[0], "")
+	walk(spec, "")
 	return out, nil
 }
 

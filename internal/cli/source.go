@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 )
 
 // maxFileBytes is the largest file that is read.
@@ -17,44 +15,6 @@ const maxFileBytes = 128 << 20
 
 // stdinName is how messages call standard input.
 const stdinName = "<stdin>"
-
-// parseFile reads the values of a YAML or JSON file. A name that does not tell
-// which it is leaves it to the first character.
-func parseFile(name string, src []byte) ([]*node, []*lineError) {
-	src = bytes.TrimPrefix(src, []byte("\xef\xbb\xbf"))
-	if !utf8.Valid(src) {
-		valid := 0
-		for valid < len(src) {
-			r, size := utf8.DecodeRune(src[valid:])
-			if r == utf8.RuneError && size == 1 {
-				break
-			}
-			valid += size
-		}
-		return nil, []*lineError{{1 + bytes.Count(src[:valid], []byte{'\n'}), "not UTF-8 text"}}
-	}
-	ext := strings.ToLower(filepath.Ext(name))
-	first := bytes.TrimLeft(src, " \t\r\n")
-	isJSON := ext == ".json"
-	maybeJSON := ext != ".yaml" && ext != ".yml" && len(first) > 0 && (first[0] == '{' || first[0] == '[')
-	if isJSON || maybeJSON {
-		docs, err := parseJSON(src)
-		if err == nil {
-			return docs, nil
-		}
-		if !isJSON {
-			if docs, faults := parseYAML(src); len(faults) == 0 {
-				return docs, nil
-			}
-		}
-		var fault *lineError
-		if !errors.As(err, &fault) {
-			fault = &lineError{1, err.Error()}
-		}
-		return docs, []*lineError{fault}
-	}
-	return parseYAML(src)
-}
 
 // readFile reads a file, or standard input where the name is "-".
 func (a *app) readFile(name string) ([]byte, error) {

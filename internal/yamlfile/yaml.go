@@ -248,7 +248,7 @@ func (r *yamlReader) scalar(n *Node, y *yaml.Node) *Fault {
 			return r.fault(y, "%q is not a number", y.Value)
 		}
 	default:
-		return r.fault(y, "the tag %q is not known here", tag)
+		return r.fault(y, "the tag %s is not known here", strings.Trim(strconv.Quote(tag), `"`))
 	}
 	return nil
 }

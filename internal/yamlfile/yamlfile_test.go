@@ -64,7 +64,8 @@ func TestYAMLFaultsNameTheLine(t *testing.T) {
 		{"infinite", "a:\n  b: .inf\n", 2, "JSON"},
 		{"not a number", "a: .nan\n", 1, "JSON"},
 		{"inexact", "a: 123456789012345678901234567890\n", 1, "2^53-1"},
-		{"tag", "a: !secret x\n", 1, "!secret"},
+		{"tag", "a: !secret x\n", 1, "the tag !secret is"},
+		{"tag of control characters", "a: !a%1Bb x\n", 1, `the tag !a\x1bb is`},
 		{"binary", "a: !!binary aGk=\n", 1, "!!binary"},
 		{"list as key", "? [a]\n: b\n", 1, "key must be a string"},
 		{"null as key", "~: b\n", 1, "key must be a string"},
@@ -79,6 +80,18 @@ func TestYAMLFaultsNameTheLine(t *testing.T) {
 				t.Errorf("got %v, want line %d: %s", faults, test.line, test.msg)
 			}
 		})
+	}
+}
+
+// TestSpelledOutValuesAreNotCounted reads more values than aliases may expand to.
+func TestSpelledOutValuesAreNotCounted(t *testing.T) {
+	list := &yaml.Node{Kind: yaml.SequenceNode}
+	for range MaxNodes + 1 {
+		list.Content = append(list.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: "1"})
+	}
+	r := yamlReader{}
+	if n, err := r.value(list, 0); err != nil || len(n.Items) != MaxNodes+1 {
+		t.Fatal(err)
 	}
 }
 
