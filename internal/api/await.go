@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/state"
 	peerv1 "github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
@@ -55,7 +56,7 @@ func (v *violations) await(field string, d *durationpb.Duration) time.Duration {
 
 // ask waits until one server has applied the revision in this epoch. A revision
 // of another epoch is another state.
-func (s *stateService) ask(ctx context.Context, m Member, revision uint64, wait time.Duration, epoch state.Epoch) *holdfastv1.ServerProgress {
+func (s *stateService) ask(ctx context.Context, m Member, revision uint64, wait time.Duration, epoch document.Epoch) *holdfastv1.ServerProgress {
 	p := &holdfastv1.ServerProgress{ServerId: m.ID}
 	switch {
 	case m.ID == s.reader.self:
@@ -73,7 +74,7 @@ func (s *stateService) ask(ctx context.Context, m Member, revision uint64, wait 
 		if err != nil {
 			return err
 		}
-		theirs, err := state.EpochFromProto(resp.GetEpoch())
+		theirs, err := document.EpochFromProto(resp.GetEpoch())
 		if err != nil {
 			return fmt.Errorf("read its epoch: %w", err)
 		}

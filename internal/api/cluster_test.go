@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -61,6 +62,7 @@ type fakeReplica struct {
 	moved     chan struct{}
 	serving   error
 	fenced    string
+	hidden    []string // members that it does not know
 	staleness time.Duration
 	readIndex func(context.Context) (uint64, error)
 	learned   atomic.Pointer[time.Time] // the last LearnStateTime
@@ -299,8 +301,14 @@ func (r *fakeReplica) Status() Status {
 }
 
 func (r *fakeReplica) Members() []Member {
+	r.mu.Lock()
+	hidden := slices.Clone(r.hidden)
+	r.mu.Unlock()
 	var members []Member
 	for _, other := range r.cluster.replicas {
+		if slices.Contains(hidden, other.id) {
+			continue
+		}
 		other.mu.Lock()
 		members = append(members, Member{ID: other.id, RaftAddr: "raft-" + other.id, APIAddr: other.addr, Alive: true})
 		other.mu.Unlock()

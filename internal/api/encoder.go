@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/state"
@@ -21,6 +22,7 @@ import (
 type encoder struct {
 	metrics *metrics
 	slots   chan struct{} // limits how many chunks are encoded at once
+	epoch   atomic.Pointer[encodedEpoch]
 
 	mu     sync.Mutex
 	chunks map[chunkKey]*chunk
@@ -57,13 +59,32 @@ func newEncoder(m *metrics) *encoder {
 	}
 }
 
-// head encodes what every message begins with.
-func head(epoch *holdfastv1.Epoch, now *timestamppb.Timestamp) ([]byte, error) {
-	b, err := proto.Marshal(&holdfastv1.WatchResponse{Epoch: epoch, StateTime: now})
-	if err != nil {
-		return nil, fmt.Errorf("encode head: %w", err)
+// encodedEpoch is an epoch as the field of a WatchResponse.
+type encodedEpoch struct {
+	epoch document.Epoch
+	bytes []byte
+}
+
+// head encodes what every message begins with: the epoch, which hardly ever changes,
+// and the time.
+func (e *encoder) head(epoch document.Epoch, now time.Time) ([]byte, error) {
+	known := e.epoch.Load()
+	if known == nil || known.epoch != epoch {
+		b, err := proto.Marshal(&holdfastv1.WatchResponse{Epoch: epoch.Proto()})
+		if err != nil {
+			return nil, fmt.Errorf("encode head: %w", err)
+		}
+		known = &encodedEpoch{epoch, b}
+		e.epoch.Store(known)
 	}
-	return b, nil
+	const seconds, nanos protowire.Number = 1, 2         // of a Timestamp
+	s, n := uint64(now.Unix()), uint64(now.Nanosecond()) //nolint:gosec // as int64 and int32 are encoded
+	size := protowire.SizeTag(seconds) + protowire.SizeVarint(s) + protowire.SizeTag(nanos) + protowire.SizeVarint(n)
+	b := make([]byte, 0, len(known.bytes)+protowire.SizeTag(stateTimeField)+protowire.SizeBytes(size))
+	b = protowire.AppendTag(append(b, known.bytes...), stateTimeField, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size)) //nolint:gosec // small
+	b = protowire.AppendVarint(protowire.AppendTag(b, seconds, protowire.VarintType), s)
+	return protowire.AppendVarint(protowire.AppendTag(b, nanos, protowire.VarintType), n), nil
 }
 
 // snapshotFrame returns the message of a chunk. The event's small fields go into
@@ -78,8 +99,11 @@ func snapshotFrame(head []byte, small *holdfastv1.Snapshot, body []byte) (*frame
 	return &frame{head: append(head, fields...), body: body}, nil
 }
 
-// snapshotField is the number of WatchResponse.snapshot.
-const snapshotField protowire.Number = 3
+// stateTimeField and snapshotField are the numbers of fields of a WatchResponse.
+const (
+	stateTimeField protowire.Number = 2
+	snapshotField  protowire.Number = 3
+)
 
 // chunk returns the chunk of a namespace that begins after a resource. Callers
 // that want the same one share it, also while it is being encoded. Nobody here

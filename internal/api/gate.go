@@ -98,9 +98,12 @@ func errorsStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, h
 // recovered turns a panic of a handler into a failure. What the handler had
 // done until then is not known.
 func recovered(logger *slog.Logger) recovery.Option {
-	return recovery.WithRecoveryHandlerContext(func(ctx context.Context, p any) error {
-		method, _ := grpc.Method(ctx)
-		logger.ErrorContext(ctx, "a handler panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
-		return Errorf(ReasonInternal, "internal error: the handler of %s panicked", method)
-	})
+	return recovery.WithRecoveryHandlerContext(func(ctx context.Context, p any) error { return panicked(ctx, logger, p) })
+}
+
+// panicked logs a panic and returns what the caller is told.
+func panicked(ctx context.Context, logger *slog.Logger, p any) error {
+	method, _ := grpc.Method(ctx)
+	logger.ErrorContext(ctx, "a handler panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
+	return Errorf(ReasonInternal, "internal error: the handler of %s panicked", method)
 }

@@ -2,11 +2,13 @@ package api
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfast-dev/holdfast/internal/registry"
 	peerv1 "github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1"
@@ -19,10 +21,12 @@ const (
 	countPause = 20 * time.Millisecond
 	// askAgain is when a server that could not be asked is asked again.
 	askAgain = 500 * time.Millisecond
-	// recountAfter is how long counts stay away before instances are counted one by
-	// one.
+	// recountAfter is when instances are counted one by one for the first time, and
+	// longRecount how far apart that is later.
 	recountAfter = time.Second
 	longRecount  = 5 * time.Second
+	// namedBytes is how much is told of the instances that are named in a count.
+	namedBytes = 256 << 10
 )
 
 // AwaitInstances tells how many of the connected instances obey a revision, until
@@ -69,10 +73,22 @@ type heard struct {
 	err    error                          // why; nil while it has not answered yet
 }
 
+// errOutdated tells that the members of the cluster are not those who were asked.
+var errOutdated = errors.New("the members have changed")
+
 // run asks all servers and tells what they say until all instances obey or the time
-// is over.
+// is over. Whenever other servers are members it begins anew.
 func (a *instancesAwait) run(ctx context.Context, send func(*holdfastv1.AwaitInstancesResponse) error) error {
-	members := a.service.reader.replica.Members()
+	deadline := time.Now().Add(patience(ctx, a.req.GetWait().AsDuration()))
+	err := errOutdated
+	for errors.Is(err, errOutdated) {
+		err = a.among(ctx, deadline, a.service.reader.replica.Members(), send)
+	}
+	return err
+}
+
+// among asks these servers.
+func (a *instancesAwait) among(ctx context.Context, deadline time.Time, members []Member, send func(*holdfastv1.AwaitInstancesResponse) error) error {
 	a.heard = make([]heard, len(members))
 	asking, stop := context.WithCancel(ctx)
 	var askers sync.WaitGroup
@@ -82,13 +98,13 @@ func (a *instancesAwait) run(ctx context.Context, send func(*holdfastv1.AwaitIns
 		a.heard[i].server = m.ID
 		askers.Go(func() { a.ask(asking, i, m) })
 	}
-	return a.tell(ctx, send)
+	return a.tell(ctx, deadline, send)
 }
 
 // tell sends what servers say, in a while what they say when asked anew.
-func (a *instancesAwait) tell(ctx context.Context, send func(*holdfastv1.AwaitInstancesResponse) error) error {
-	over := time.NewTimer(patience(ctx, a.req.GetWait().AsDuration()))
-	defer over.Stop()
+func (a *instancesAwait) tell(ctx context.Context, deadline time.Time, send func(*holdfastv1.AwaitInstancesResponse) error) error {
+	within, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 	// The first answer waits for all servers, but not for long.
 	next := time.NewTimer(askTime)
 	defer next.Stop()
@@ -107,21 +123,27 @@ func (a *instancesAwait) tell(ctx context.Context, send func(*holdfastv1.AwaitIn
 			}
 		case <-next.C:
 			resp = a.sum()
-			recount.Reset(pause)
 		case <-recount.C:
+			if a.outdated() {
+				return errOutdated
+			}
 			pause = min(2*pause, longRecount)
 			recount.Reset(pause)
 			if !a.recountable() {
 				continue
 			}
 			var err error
-			if resp, err = a.recount(ctx); err != nil {
+			if resp, err = a.recount(within); err != nil {
+				continue // the time is over
+			}
+		case <-within.Done():
+			if err := ctx.Err(); err != nil {
 				return err
 			}
-		case <-over.C:
 			return send(a.sum())
-		case <-ctx.Done():
-			return ctx.Err()
+		}
+		if resp.GetReached() && a.outdated() {
+			return errOutdated
 		}
 		if err := send(resp); err != nil || resp.GetReached() {
 			return err
@@ -199,7 +221,12 @@ func (a *instancesAwait) allHeard() bool {
 // result: some server may tell of a connection that is gone, and whose instance has
 // another now, or was behind when it was asked.
 func (a *instancesAwait) recountable() bool {
-	return len(a.heard) > 1 && a.all(func(h heard) bool { return h.counts != nil })
+	return a.all(func(h heard) bool { return h.counts != nil })
+}
+
+// outdated tells whether others than those who are asked are the members now.
+func (a *instancesAwait) outdated() bool {
+	return !slices.EqualFunc(a.heard, a.service.reader.replica.Members(), func(h heard, m Member) bool { return h.server == m.ID })
 }
 
 func (a *instancesAwait) all(is func(heard) bool) bool {
@@ -233,12 +260,12 @@ func (a *instancesAwait) sum() *holdfastv1.AwaitInstancesResponse {
 // recount counts the instances of all servers one by one, each once.
 func (a *instancesAwait) recount(ctx context.Context) (*holdfastv1.AwaitInstancesResponse, error) {
 	resp := &holdfastv1.AwaitInstancesResponse{}
-	epoch, needed := demand(a.service.reader.replica.View(), a.filter.namespace, a.req.GetRevision())
+	demanded := demand(a.service.reader.replica.View(), a.filter.namespace, a.req.GetRevision())
 	var err error
 	resp.Unreachable, err = a.service.merged(ctx, &peerv1.ListInstancesRequest{Filter: a.req.GetFilter()}, a.filter, func(i *holdfastv1.Instance) {
 		resp.Connected++
 		switch {
-		case !obeys(i, epoch, needed):
+		case !demanded.MetBy(i.GetEpoch(), i.GetRevision()):
 			if len(resp.GetBehind()) < registry.MaxNamed {
 				resp.Behind = append(resp.Behind, i)
 			}
@@ -264,7 +291,19 @@ func finished(resp *holdfastv1.AwaitInstancesResponse) *holdfastv1.AwaitInstance
 
 func firstOf(list []*holdfastv1.Instance) []*holdfastv1.Instance {
 	slices.SortFunc(list, func(a, b *holdfastv1.Instance) int { return comparePlaces(placeAt(a), placeAt(b)) })
-	return list[:min(len(list), registry.MaxNamed)]
+	return fitting(list[:min(len(list), registry.MaxNamed)])
+}
+
+// fitting returns as many of the first instances as fit into a message beside
+// everything else, at least one.
+func fitting(list []*holdfastv1.Instance) []*holdfastv1.Instance {
+	size := 0
+	for n, i := range list {
+		if size += proto.Size(i); n > 0 && size > namedBytes {
+			return list[:n]
+		}
+	}
+	return list
 }
 
 // countHere tells how many of the instances connected to this server obey a
@@ -272,8 +311,7 @@ func firstOf(list []*holdfastv1.Instance) []*holdfastv1.Instance {
 func (s *instanceService) countHere(ctx context.Context, filter instanceFilter, revision uint64, hear func(*peerv1.AwaitInstancesResponse) error) error {
 	// A server that has not applied the revision yet may ask too much. Whoever waits
 	// recounts.
-	epoch, needed := demand(s.reader.replica.View(), filter.namespace, revision)
-	tally, err := s.registry.Tally(filter.namespace, filter.matches, epoch, needed)
+	tally, err := s.registry.Tally(filter.namespace, filter.matches, demand(s.reader.replica.View(), filter.namespace, revision))
 	if err != nil {
 		return err
 	}
@@ -307,7 +345,7 @@ func (s *instanceService) told(c registry.Counts) *peerv1.AwaitInstancesResponse
 		for i, one := range list {
 			out[i] = one.Proto(s.reader.self, now)
 		}
-		return out
+		return fitting(out)
 	}
 	return &peerv1.AwaitInstancesResponse{
 		Connected: uint32(c.Connected), //nolint:gosec // bounded by MaxSessions

@@ -59,9 +59,9 @@ func (f *instanceFilter) key() string {
 
 // demand returns what an instance has to obey for a revision to have its effect on
 // it: a revision that did not change its namespace asks for nothing new.
-func demand(view *state.View, namespace string, revision uint64) (epoch, needed uint64) {
+func demand(view *state.View, namespace string, revision uint64) registry.Demand {
 	if view.Revision() >= revision {
 		revision = min(revision, view.Namespace(namespace).ModRevision())
 	}
-	return view.Epoch().Counter, revision
+	return registry.Demand{Epoch: view.Epoch().Proto(), Revision: revision}
 }

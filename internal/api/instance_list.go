@@ -52,11 +52,11 @@ func (s *instanceService) ListInstances(ctx context.Context, req *holdfastv1.Lis
 	}
 	view := s.reader.replica.View()
 	resp := &holdfastv1.ListInstancesResponse{Header: s.reader.header(view)}
-	epoch, needed := demand(view, filter.namespace, req.GetBehind())
+	demanded := demand(view, filter.namespace, req.GetBehind())
 	after, bytes := placeOf(token.after.Name), 0
 	asked := &peerv1.ListInstancesRequest{Filter: req.GetFilter(), IncludeDisconnected: req.GetIncludeDisconnected()}
 	resp.Unreachable, err = s.merged(ctx, asked, filter, func(i *holdfastv1.Instance) {
-		if req.GetBehind() > 0 && obeys(i, epoch, needed) {
+		if req.GetBehind() > 0 && demanded.MetBy(i.GetEpoch(), i.GetRevision()) {
 			return
 		}
 		resp.Total++
@@ -72,12 +72,6 @@ func (s *instanceService) ListInstances(ctx context.Context, req *holdfastv1.Lis
 		token.after.Name = placeAt(i).text()
 	})
 	return resp, err
-}
-
-// obeys tells whether an instance obeys a revision.
-func obeys(i *holdfastv1.Instance, epoch, revision uint64) bool {
-	known := registry.Instance{Ack: &holdfastv1.Ack{Epoch: i.GetEpoch(), Revision: i.GetRevision()}}
-	return i.GetEpoch() != nil && known.Obeys(epoch, revision)
 }
 
 // merged calls yield with the instances of all servers, in order and each once, and

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +35,7 @@ type sessionService struct {
 	encoder  *encoder
 	metrics  *metrics
 	registry *registry.Registry
+	logger   *slog.Logger
 	// helloTime is how long a new session may take to say who it is.
 	helloTime time.Duration
 	// readers are the goroutines that read from sessions. Each ends with its stream,
@@ -57,16 +58,17 @@ func (s *sessionService) Connect(stream connectStream) error {
 	}
 	ctx, end := context.WithCancelCause(stream.Context())
 	defer end(nil)
-	joined, err := s.registry.Join(time.Now(), h.instance(stream.Context()), end)
-	if err != nil {
-		return err
-	}
-	defer func() { joined.Leave(time.Now()) }()
+	// Whoever is refused for its cursor takes nobody's place.
 	sub, err := s.hub.Subscribe(h.namespace, h.from(s.hub.View()))
 	if err != nil {
 		return err
 	}
 	defer sub.Close()
+	joined, err := s.registry.Join(time.Now(), h.instance(stream.Context()), end)
+	if err != nil {
+		return err
+	}
+	defer func() { joined.Leave(time.Now()) }()
 	if err := stream.Send(s.welcome()); err != nil {
 		return err
 	}
@@ -101,7 +103,7 @@ func (s *sessionService) welcome() *holdfastv1.ConnectResponse {
 // behind counts the sessions whose instances do not obey what this server has.
 func (s *sessionService) behind() int {
 	view := s.replica.View()
-	return s.registry.Count(func(namespace string) (epoch, revision uint64) {
+	return s.registry.Count(func(namespace string) registry.Demand {
 		return demand(view, namespace, view.Revision())
 	})
 }
@@ -180,7 +182,10 @@ func (h *hello) from(view *state.View) watch.Cursor {
 
 // instance returns what is known of who says hello.
 func (h *hello) instance(ctx context.Context) registry.Instance {
-	i := registry.Instance{Namespace: h.namespace, Identity: h.identity, Source: h.source}
+	id := h.identity
+	i := registry.Instance{Namespace: h.namespace, Source: h.source, Identity: &holdfastv1.Identity{
+		Id: id.GetId(), Service: id.GetService(), Labels: id.GetLabels(), Incarnation: id.GetIncarnation(), Sdk: id.GetSdk(), Host: id.GetHost(),
+	}}
 	if p, ok := peer.FromContext(ctx); ok {
 		i.Address = p.Addr.String()
 	}
@@ -207,8 +212,14 @@ func (v *violations) identity(field string, id *holdfastv1.Identity) {
 // serviceLabel is the label under which selectors find an instance's service.
 const serviceLabel = "service"
 
-// read takes in what an instance says and returns why that is over.
-func (s *sessionService) read(stream connectStream, joined *registry.Session, pending *pendingAck) error {
+// read takes in what an instance says and returns why that is over. It runs beside
+// the handler, whose interceptor does not see it panic.
+func (s *sessionService) read(stream connectStream, joined *registry.Session, pending *pendingAck) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked(stream.Context(), s.logger, p)
+		}
+	}()
 	for {
 		req, err := stream.Recv()
 		switch {
@@ -230,21 +241,28 @@ func (s *sessionService) read(stream connectStream, joined *registry.Session, pe
 	}
 }
 
-// kept cuts an Ack down to what is kept of it. That somebody tells too much is no
-// reason to end a session, which would only tell it again.
+// kept returns what is kept of an Ack, which is nothing that this version does not
+// know. That somebody tells too much is no reason to end a session, which would only
+// tell it again. The root is not needed: what obeys a revision and has another root
+// comes back with a hello.
 func kept(ack *holdfastv1.Ack) *holdfastv1.Ack {
 	problems := ack.GetProblems()
-	ack.ProblemCount = max(ack.GetProblemCount(), uint32(len(problems))) //nolint:gosec // a message holds fewer
-	ack.Problems = slices.Clone(problems[:min(len(problems), MaxProblems)])
-	for _, p := range ack.GetProblems() {
-		p.Message = cut(p.GetMessage(), MaxProblemBytes)
-		if key := p.GetKey(); key != nil {
-			key.Namespace, key.Name = "", cut(key.GetName(), document.MaxName)
-		}
+	k := &holdfastv1.Ack{
+		Revision:     ack.GetRevision(),
+		ProblemCount: max(ack.GetProblemCount(), uint32(len(problems))), //nolint:gosec // a message holds fewer
+		OverriddenBy: cut(ack.GetOverriddenBy(), MaxProblemBytes),
 	}
-	ack.OverriddenBy = cut(ack.GetOverriddenBy(), MaxProblemBytes)
-	ack.Root = nil // what obeys a revision and has another root comes back with a hello
-	return ack
+	if epoch, err := document.EpochFromProto(ack.GetEpoch()); err == nil && epoch.HasLineage() {
+		k.Epoch = epoch.Proto()
+	}
+	for _, p := range problems[:min(len(problems), MaxProblems)] {
+		one := &holdfastv1.InstanceProblem{Message: cut(p.GetMessage(), MaxProblemBytes)}
+		if key := p.GetKey(); key != nil {
+			one.Key = &holdfastv1.ResourceKey{Kind: key.GetKind(), Name: cut(key.GetName(), document.MaxName)}
+		}
+		k.Problems = append(k.Problems, one)
+	}
+	return k
 }
 
 // cut returns the beginning of a text, whole characters only, and without those that
@@ -287,7 +305,7 @@ func (p *pendingAck) sending(revision uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = sentChange{revision, time.Now()}
-	if p.first.at.IsZero() {
+	if p.first.at.IsZero() || revision < p.first.revision { // as after a restore
 		p.first = p.last
 	}
 }

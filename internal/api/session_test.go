@@ -446,6 +446,15 @@ func TestPendingAck(t *testing.T) {
 		if !slices.Equal(took, []float64{2, 2}) {
 			t.Errorf("took %v", took)
 		}
+		// After a restore revisions may be lower, and nobody obeys those of before.
+		p.sending(9)
+		time.Sleep(time.Hour) //nolint:forbidigo // virtual time
+		p.sending(5)
+		time.Sleep(time.Second) //nolint:forbidigo // virtual time
+		p.obeyed(5)
+		if !slices.Equal(took[2:], []float64{1}) {
+			t.Errorf("took %v", took)
+		}
 	})
 }
 

@@ -42,7 +42,7 @@ func (v *violations) cursor(field string, p *holdfastv1.Cursor) watch.Cursor {
 	if p == nil {
 		return watch.Cursor{}
 	}
-	epoch, err := state.EpochFromProto(p.GetEpoch())
+	epoch, err := document.EpochFromProto(p.GetEpoch())
 	switch {
 	case err != nil:
 		v.addf(field+".epoch", "%v", err)
@@ -106,7 +106,7 @@ func (w *watcher) send(ctx context.Context, event watch.Event) error {
 
 // head is what a message that is sent now begins with.
 func (w *watcher) head(view *state.View) ([]byte, error) {
-	return head(view.Epoch().Proto(), timestamppb.New(w.replica.StateTime()))
+	return w.encoder.head(view.Epoch(), w.replica.StateTime())
 }
 
 // snapshot sends a namespace chunk by chunk. Between chunks it holds nothing but

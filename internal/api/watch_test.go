@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
@@ -444,12 +445,13 @@ func TestEncodersEqualProtobuf(t *testing.T) {
 func checkSnapshot(t *rapid.T, e *encoder, view *state.View, ns *state.Namespace) {
 	var got []string
 	var after document.Key
+	now := time.Unix(0, rapid.Int64().Draw(t, "time"))
 	for n := uint32(0); ; n++ {
 		c, err := e.chunk(ns, after)
 		if err != nil {
 			t.Fatal(err)
 		}
-		prefix, err := head(view.Epoch().Proto(), nil)
+		prefix, err := e.head(view.Epoch(), now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -476,6 +478,9 @@ func checkSnapshot(t *rapid.T, e *encoder, view *state.View, ns *state.Namespace
 		resp.GetSnapshot().Resources = nil
 		if !proto.Equal(resp.GetSnapshot(), small) || len(whole) > MaxPageBytes {
 			t.Fatalf("chunk = %v, want %v", resp.GetSnapshot(), small)
+		}
+		if !proto.Equal(resp.GetEpoch(), view.Epoch().Proto()) || !proto.Equal(resp.GetStateTime(), timestamppb.New(now)) {
+			t.Fatalf("of epoch %v at %v, want %v at %v", resp.GetEpoch(), resp.GetStateTime(), view.Epoch(), now)
 		}
 		if c.last {
 			break

@@ -34,7 +34,7 @@ func newTicket(generation uint64, lease uint32) Ticket {
 func (t Ticket) generation() uint64 { return t.word >> leaseBits }
 func (t Ticket) lease() uint32      { return uint32(t.word & (1<<leaseBits - 1)) } //nolint:gosec // masked
 
-// Probe tells whether the call is a probe, which should end within ProbeTimeout.
+// Probe tells whether the call is a probe, which should end within ProbeTime.
 func (t Ticket) Probe() bool { return t.lease() != 0 }
 
 // Admission is the answer to a call, of four words: more would not travel in
@@ -78,6 +78,9 @@ func (b *Breaker) Admit(now int64) Admission {
 	}
 	return b.admit(now)
 }
+
+// ProbeTime is how long a probe that is admitted now may take.
+func (b *Breaker) ProbeTime() time.Duration { return b.round.Load().probeTime() }
 
 func (b *Breaker) admit(now int64) Admission {
 	for {

@@ -50,7 +50,9 @@
 //     outage, and a limiter acts on it.
 //   - A probe without an answer after ProbeTimeout has failed. So a probe that hangs,
 //     panics or gets lost wedges nothing, and a dependency that hangs is left in peace
-//     for longer and longer.
+//     for longer and longer. The time that a probe has grows as the open time does, or
+//     a dependency whose good answers take longer than ProbeTimeout would stay open for
+//     ever.
 //   - A step of the ramp takes RampStep and at least one success. The call that finds
 //     RampStep over is admitted whatever the share is, so that few calls are enough to
 //     recover. On the ramp triggers need no volume.
@@ -66,6 +68,6 @@
 //
 // Record once for each admitted call, also when it panics; the result of a call
 // that was admitted while closed and is recorded twice counts twice. A probe should
-// be given no more time than ProbeTimeout. Who only observes a breaker lets rejected
+// be given no more time than ProbeTime. Who only observes a breaker lets rejected
 // calls pass and does not record them.
 package breaker

@@ -190,7 +190,12 @@ func (t *twin) admit(now int64, chance bool) (ok bool, lease uint32, wait time.D
 
 func (t *twin) lend(now int64) uint32 {
 	t.issued++
-	t.leases[t.issued] = now + int64(t.s.ProbeTimeout)
+	most, had := t.s.ProbeTimeout, t.s.ProbeTimeout
+	if t.pause > t.s.Timeout {
+		had = time.Duration(float64(had) * (float64(t.pause) / float64(t.s.Timeout)))
+		most = max(most, t.s.MaxTimeout)
+	}
+	t.leases[t.issued] = now + int64(min(had, most))
 	return t.issued
 }
 

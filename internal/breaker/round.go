@@ -117,7 +117,18 @@ func (r *round) probing(now int64) *round {
 // lend adds a lease to a round that nobody else has seen yet.
 func (r *round) lend(now int64) {
 	r.issued = r.issued%(1<<leaseBits-1) + 1
-	r.leases = append(slices.Clip(r.leases), lease{r.issued, now + int64(r.rules.ProbeTimeout)})
+	r.leases = append(slices.Clip(r.leases), lease{r.issued, now + int64(r.probeTime())})
+}
+
+// probeTime is how long a probe may take: as many times ProbeTimeout as the last open
+// time was of the first, up to MaxTimeout.
+func (r *round) probeTime() time.Duration {
+	s := r.rules
+	if r.pause <= s.Timeout {
+		return s.ProbeTimeout
+	}
+	longer := float64(s.ProbeTimeout) * (float64(r.pause) / float64(s.Timeout))
+	return max(s.ProbeTimeout, time.Duration(min(longer, float64(s.MaxTimeout))))
 }
 
 // firstEnd is when the first lease ends.

@@ -32,7 +32,8 @@ type Settings struct {
 	Jitter     float64
 
 	// Probes calls at a time find out whether the dependency is back, each in
-	// ProbeTimeout; SuccessThreshold good ones end the half-open state.
+	// ProbeTimeout, and longer where it was open for longer; SuccessThreshold good ones
+	// end the half-open state.
 	Probes           int
 	ProbeTimeout     time.Duration
 	SuccessThreshold int

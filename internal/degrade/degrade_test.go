@@ -350,6 +350,26 @@ func TestFallbackHasItsOwnTime(t *testing.T) {
 	})
 }
 
+// A chain that a level asks before the call is made is part of the call: it ends with
+// the deadline of the caller.
+func TestLevelsFallbackEndsWithTheCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.degrader.Register("chain", func(ctx context.Context, _ Call) (any, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		by, err := f.point.Before(ctx, f.setting(flags.Plan{Fallback: fallbackEffect}), &ask{})
+		if by != "" || err != nil || time.Since(began) != time.Millisecond {
+			t.Errorf("got %q, %v after %v", by, err, time.Since(began))
+		}
+		f.degrader.Close()
+	})
+}
+
 func TestOutcomes(t *testing.T) {
 	p := policy.Default()
 	for _, c := range []struct {

@@ -73,9 +73,9 @@ func (p *Point) ask(ctx context.Context, f *policy.Fallback, name string, call C
 	return true
 }
 
-// run runs a chain within the bounds of the policy, and the one that the caller
-// cancels. The deadline of the call, which may be what it failed by, is none of the
-// chain's.
+// run runs a chain within the bounds of the policy, until the caller cancels. The
+// deadline of a call that failed may be what it failed by, and is none of the chain's;
+// before a call is made, it is.
 func (p *Point) run(ctx context.Context, f *policy.Fallback, name string, call Call, q Question) (any, error) {
 	chain := p.degrader.chain(name)
 	if chain == nil {
@@ -86,7 +86,11 @@ func (p *Point) run(ctx context.Context, f *policy.Fallback, name string, call C
 		return nil, fmt.Errorf("%d chains of the dependency run already, which is all that fallback.max_concurrent allows", f.MaxConcurrent)
 	}
 	call.Dependency, call.Target, call.Request = p.name, p.target, q.Request()
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.Timeout)
+	life := ctx
+	if call.Cause != nil {
+		life = context.WithoutCancel(ctx)
+	}
+	bounded, cancel := context.WithTimeout(life, f.Timeout)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.Canceled) {

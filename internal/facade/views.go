@@ -36,7 +36,7 @@ type space struct {
 // compiled is a namespace at one index of the state.
 type compiled struct {
 	*flags.View
-	epoch state.Epoch
+	epoch document.Epoch
 	index uint64 // of the state that it was compared with last
 	// revision is up to which changes are in the view, mod the last one that was
 	// one of the namespace.

@@ -120,7 +120,15 @@ func resolve(modes *btree.Map[btree.Text, *mode], overrides *btree.Map[btree.Tex
 	for _, l := range levels {
 		e.levels = append(e.levels, l)
 	}
-	slices.SortFunc(e.levels, func(a, b Level) int { return cmp.Or(cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Mode, b.Mode)) })
+	slices.SortFunc(e.levels, func(a, b Level) int {
+		switch { // a level that is set locally has no revision
+		case a.Override == byLocal && b.Override != byLocal:
+			return 1
+		case a.Override != byLocal && b.Override == byLocal:
+			return -1
+		}
+		return cmp.Or(cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Mode, b.Mode))
+	})
 	for i := range e.levels {
 		m, _ := modes.Get(btree.Text(e.levels[i].Mode))
 		e.enter(m, &e.levels[i])

@@ -91,3 +91,18 @@ func TestRecordingsAreThoseOfAllLevels(t *testing.T) {
 		t.Errorf("recordings of an operation: %+v", got)
 	}
 }
+
+// A level that is set locally beats that of another mode, however new.
+func TestLocalLevelBeatsOtherModes(t *testing.T) {
+	v := degradedView(t).Update(document.Delta{From: 4, To: 6, Puts: []*document.Resource{
+		resource(document.Mode, "zoo", `{"levels":[{"name":"slow","effects":[{"flag":"beta","variant":"off"}]}]}`, 5),
+		resource(document.Override, "z", `{"mode":"zoo","level":"slow"}`, 6),
+	}})
+	l, err := ParseLocal([]byte(`{"modes":{"shop":"slow"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := v.WithLocal(l).Flag("beta").Evaluate(0); d.Variant.Name != "on" {
+		t.Errorf("beta is %s", d.Variant.Name)
+	}
+}

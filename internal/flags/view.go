@@ -76,6 +76,47 @@ func (v *View) Update(d document.Delta) *View {
 	return &next
 }
 
+// Replace returns the view of a whole namespace, which the delta is. Of a definition
+// in it that cannot be compiled, what this view has stays in force.
+func (v *View) Replace(d document.Delta) *View {
+	told := make(map[document.Key]bool, len(d.Puts))
+	for _, r := range d.Puts {
+		told[r.Key] = true
+	}
+	d.Deletes = nil
+	for k := range v.keys() {
+		if !told[k] {
+			d.Deletes = append(d.Deletes, document.Tombstone{Key: k, Revision: d.To})
+		}
+	}
+	return v.Update(d)
+}
+
+// keys iterates over what the view is made of; some come more than once.
+func (v *View) keys() iter.Seq[document.Key] {
+	return func(yield func(document.Key) bool) {
+		if !each(&v.flags, document.Flag, yield) || !each(&v.modes, document.Mode, yield) ||
+			!each(&v.policies, document.Policy, yield) || !each(&v.overrides, document.Override, yield) {
+			return
+		}
+		for k := range v.problems.All() { // all that there is of an override that cannot be read
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// each yields the names in a map until yield has enough: false.
+func each[V any](of *btree.Map[btree.Text, V], kind document.Kind, yield func(document.Key) bool) bool {
+	for name := range of.All() {
+		if !yield(document.Key{Kind: kind, Name: string(name)}) {
+			return false
+		}
+	}
+	return true
+}
+
 // NextEnd returns when the first of the overrides ends, state time in milliseconds
 // since 1970; 0 if none does.
 func (v *View) NextEnd() int64 { return v.effects.next }

@@ -329,6 +329,44 @@ func TestPanicAndGoexit(t *testing.T) {
 	}
 }
 
+// A dependency whose good answers take longer than a first probe may must not stay
+// open for ever.
+func TestSlowDependencyRecovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, func(p *policy.Policy) { p.Timeouts.Call = 15 * time.Second })
+		f.fail(5)
+		for begun := time.Now(); time.Since(begun) < 3*time.Minute; pass(time.Second) {
+			_ = f.call(t.Context(), &scripted{method: postMethod, steps: []step{{took: 8 * time.Second}}})
+		}
+		if s := f.stats(postMethod).Breaker; s.State != breaker.Closed {
+			t.Errorf("is %v", s.State)
+		}
+	})
+}
+
+// A probe has a context of its own, whose end says nothing about who ended it.
+func TestProbeThatPanicsHasFailed(t *testing.T) {
+	for name, last := range map[string]step{"panic": {panics: "broken"}, "exit": {exits: true}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFixture(t, nil)
+				f.fail(5)
+				pass(5 * time.Second)
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					defer func() { _ = recover() }()
+					_ = f.call(t.Context(), &scripted{method: postMethod, steps: []step{last}})
+				}()
+				<-done
+				if s := f.stats(postMethod); s.Breaker.State != breaker.Open || s.Breaker.OpenFor != 10*time.Second || s.Results[breaker.Failure] != 6 {
+					t.Errorf("counted %+v", s)
+				}
+			})
+		})
+	}
+}
+
 func TestHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, nil)

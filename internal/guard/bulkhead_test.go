@@ -250,6 +250,35 @@ func TestEndsWhileWaiting(t *testing.T) {
 	})
 }
 
+// A call that waits until the policy's deadline was not made, and its caller has not
+// given up.
+func TestOwnDeadlineEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, func(p *policy.Policy) {
+			places(1, 4)(p)
+			p.Timeouts.Call = 200 * ms
+		})
+		target := f.target(postMethod)
+		taken, err := target.Admit(t.Context(), target.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 20 { // whose timer comes first is a matter of chance
+			ctx := until(t, 300*ms)
+			if err := f.call(ctx, lasting(0)); !errors.Is(err, Rejected) || !errors.Is(err, DeadlineTooNear) {
+				t.Errorf("the policy's: %v", err)
+			}
+			if err := f.call(until(t, 100*ms), lasting(0)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, Rejected) {
+				t.Errorf("the caller's: %v", err)
+			}
+		}
+		if s := f.stats(putMethod); s.Rejected[DeadlineTooNear] != 20 || s.Calls != 40 {
+			t.Errorf("counted %+v", s)
+		}
+		taken.Done(Result{}, 0)
+	})
+}
+
 func TestAdaptive(t *testing.T) {
 	for name, c := range map[string]struct {
 		step  step

@@ -82,7 +82,7 @@ func (t *Target) attempt(ctx context.Context, call Invocation, n int, p *Permit,
 	if s := p.setting; s.Enforce {
 		limit, _ := s.Policy.Timeouts.Attempt(p.budget)
 		if p.ticket.Probe() {
-			limit = min(limit, s.Policy.CircuitBreaker.ProbeTimeout)
+			limit = min(limit, t.breaker.ProbeTime())
 		}
 		if o.cut = limit < p.budget; o.cut {
 			var cancel context.CancelFunc

@@ -22,7 +22,9 @@
 // waits, and the breaker is asked again afterwards: no probe's lease runs out in a
 // queue, and no call that waited goes to a dependency that opened meanwhile. The
 // bulkhead of the method comes before that of the dependency, and the latter's
-// places are what weights count. In the worst case a call waits max_wait for each.
+// places are what weights count. In the worst case a call waits max_wait for each. One
+// whose own deadline by the policy ends the wait is refused as DEADLINE_TOO_NEAR; one
+// that its caller gives up, or whose caller's deadline ends it, gets the context's error.
 //
 // A retry is an attempt like the first. It is made only where the call may be
 // repeated (by its proto, the policy or its caller) or a classifier says so; for a

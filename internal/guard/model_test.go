@@ -127,8 +127,8 @@ func (m *twinTarget) call(now, left int64, hop, idempotent bool, steps []step) (
 		if enforce && t.PerAttempt > 0 && int64(t.PerAttempt) < budget {
 			budget, cut = int64(t.PerAttempt), true
 		}
-		if enforce && ticket.Probe() && int64(m.policy.CircuitBreaker.ProbeTimeout) < budget {
-			budget, cut = int64(m.policy.CircuitBreaker.ProbeTimeout), true
+		if enforce && ticket.Probe() && int64(m.breaker.ProbeTime()) < budget {
+			budget, cut = int64(m.breaker.ProbeTime()), true
 		}
 		s := steps[min(n, len(steps))-1]
 		told := time.Duration(budget)

@@ -90,18 +90,8 @@ func (t *Target) crowded(ctx context.Context, s *Setting, p *Permit, patient boo
 	if !patient {
 		return t.reject(BulkheadFull, codes.ResourceExhausted)
 	}
-	if p.budget != policy.Unbounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, t.clock.Deadline(p.start, p.budget))
-		defer cancel()
-	}
 	waiting := t.exact()
-	err := s.part.Acquire(ctx, 1, PriorityOf(ctx))
-	if err == nil {
-		if err = s.whole.Acquire(ctx, s.weight, PriorityOf(ctx)); err != nil {
-			s.part.Release(1)
-		}
-	}
+	err := t.queue(ctx, s, p)
 	now := t.exact()
 	if !errors.Is(err, bulkhead.ErrFull) {
 		t.counters.add(waits, 1)
@@ -112,14 +102,33 @@ func (t *Target) crowded(ctx context.Context, s *Setting, p *Permit, patient boo
 		return t.reject(BulkheadFull, codes.ResourceExhausted)
 	case errors.Is(err, bulkhead.ErrTimeout):
 		return t.reject(BulkheadTimeout, codes.ResourceExhausted)
+	case err != nil && ctx.Err() == nil: // the policy's deadline, not the caller's
+		return t.reject(DeadlineTooNear, codes.DeadlineExceeded)
 	case err != nil:
 		return err
 	}
-	p.place = Place{s.part, s.whole, s.weight}
 	if err := t.readmit(s, p, now); err != nil {
 		p.place.Release()
 		return err
 	}
+	return nil
+}
+
+// queue waits for places, no longer than the call may take.
+func (t *Target) queue(ctx context.Context, s *Setting, p *Permit) error {
+	if p.budget < t.left(ctx, p.start) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, t.clock.Deadline(p.start, p.budget))
+		defer cancel()
+	}
+	if err := s.part.Acquire(ctx, 1, PriorityOf(ctx)); err != nil {
+		return err
+	}
+	if err := s.whole.Acquire(ctx, s.weight, PriorityOf(ctx)); err != nil {
+		s.part.Release(1)
+		return err
+	}
+	p.place = Place{s.part, s.whole, s.weight}
 	return nil
 }
 

@@ -91,7 +91,7 @@ func partOf(m Message) (part, bool) {
 
 // begin checks that a part goes with those before it.
 func (a *Assembler) begin(m Message, p part) error {
-	epoch, err := EpochFromProto(m.GetEpoch())
+	epoch, err := document.EpochFromProto(m.GetEpoch())
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrMalformed, err)

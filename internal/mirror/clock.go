@@ -7,13 +7,19 @@ import "time"
 // instance is cut off. The zero value knows nothing. Clocks are values.
 //
 // Messages arrive late, never early, so of all estimates the largest is the nearest.
-// State time is in milliseconds since 1970; the monotonic clock in nanoseconds since
-// any moment, the same in every call.
+// It does not count for ever, because the monotonic clock may be too fast: it sinks as
+// fast as that explains. State time is in milliseconds since 1970; the monotonic clock
+// in nanoseconds since any moment, the same in every call.
 type Clock struct {
 	offset int64 // nanoseconds between the two
+	seen   int64 // when the offset was looked at, by the monotonic clock
 	set    bool
 	guess  bool
 }
+
+// drift is the part by which the monotonic clock may be too fast: the most by which
+// NTP lets a clock run fast or slow.
+const drift = 500e-6
 
 // tolerance is how far a guess may be ahead of what a server says and still count.
 // An override ends early by so much at most.
@@ -31,22 +37,23 @@ func offset(stateTime, mono int64) int64 {
 // Guess returns the clock of an instance that has only its disk to go by. A server
 // that contradicts it by more than 5 s is believed.
 func Guess(stateTime, mono int64) Clock {
-	return Clock{offset: offset(stateTime, mono), set: true, guess: true}
+	return Clock{offset: offset(stateTime, mono), seen: mono, set: true, guess: true}
 }
 
 // Observe returns the clock after a message of a server. It tells whether the clock
 // was set back, which only a guess is: what has ended by the guess is to be looked at
-// again.
+// again. Otherwise it goes back by less than went by since the call before.
 func (c Clock) Observe(stateTime, mono int64) (next Clock, back bool) {
-	seen := Clock{offset: offset(stateTime, mono), set: true}
-	switch {
-	case !c.set || c.offset < seen.offset:
-		return seen, false
-	case c.guess && c.offset-seen.offset > int64(tolerance):
-		return seen, true
-	default:
-		return Clock{offset: c.offset, set: true}, false
+	next = Clock{offset: offset(stateTime, mono), seen: mono, set: true}
+	if !c.set {
+		return next, false
 	}
+	known := c.offset - int64(drift*float64(max(0, mono-c.seen)))
+	if c.guess && known-next.offset > int64(tolerance) {
+		return next, true
+	}
+	next.offset = max(next.offset, known)
+	return next, false
 }
 
 // At returns the state time at a moment; 0 if it is not known.

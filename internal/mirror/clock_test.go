@@ -18,7 +18,7 @@ func TestClock(t *testing.T) {
 	if back || c.At(0) != 1000 || c.At(500*ms) != 1500 {
 		t.Errorf("goes %d, %d", c.At(0), c.At(500*ms))
 	}
-	if c, _ = c.Observe(1300, 500*ms); c.At(500*ms) != 1500 {
+	if c, _ = c.Observe(1300, 500*ms); c.At(500*ms) != 1499 { // it sinks by a quarter of one
 		t.Errorf("a message that was on its way for 200 ms sets the clock to %d", c.At(500*ms))
 	}
 	if c, _ = c.Observe(1600, 500*ms); c.At(500*ms) != 1600 {
@@ -77,5 +77,29 @@ func TestResume(t *testing.T) {
 				t.Errorf("got %v, %v", m, err)
 			}
 		})
+	}
+}
+
+// TestClockThatRunsFast stays near state time however long the instance lives.
+func TestClockThatRunsFast(t *testing.T) {
+	const ms, fast = int64(time.Millisecond), 10_000 // 100 ppm
+	var c Clock
+	var mono, wrong int64
+	for state := int64(1); state < 90*24*3600*1000; state += 5000 {
+		before := c.At(mono)
+		mono = state*ms + state*ms/fast
+		late := state % 40
+		if c, _ = c.Observe(state-late, mono); c.At(mono) < before {
+			t.Fatalf("goes back from %d to %d", before, c.At(mono))
+		}
+		wrong = max(wrong, c.At(mono)-state)
+	}
+	if wrong > 100 {
+		t.Errorf("is %d ms ahead", wrong)
+	}
+	// Cut off, it runs at the own pace; one message does not set it back far.
+	cut := mono + int64(time.Hour)
+	if next, back := c.Observe(c.At(mono), cut); back || c.At(cut)-next.At(cut) > 2000 {
+		t.Errorf("went back by %d ms, back %v", c.At(cut)-next.At(cut), back)
 	}
 }

@@ -50,11 +50,14 @@ type Mark struct {
 }
 
 // Resume returns the mirror of a cache file as of the mark, which is at the mark's
-// position if the content was still the same there. The errors are ErrForeign,
-// ErrOlderEpoch, ErrForked, ErrBehind, ErrGap and ErrRoot: the file is older than
-// the mark.
+// position if the content was still the same there. Of two lineages that of the cache
+// is the newer, because it is written before the mark. The errors are ErrOlderEpoch,
+// ErrForked, ErrBehind, ErrGap and ErrRoot: the file is older than the mark.
 func (m Mark) Resume(cache *Mirror) (*Mirror, error) {
-	if !m.Position.Set() || m.Position.Admits(cache.at) == nil {
+	if !m.Position.Set() {
+		return cache, nil
+	}
+	if err := m.Position.Admits(cache.at); err == nil || errors.Is(err, ErrForeign) {
 		return cache, nil
 	}
 	return cache.Apply(Update{Epoch: m.Position.Epoch, Delta: document.Delta{
@@ -178,7 +181,7 @@ func open(data []byte, magic, namespace string) (*reader, Mark, error) {
 	if r.err == nil && name != namespace {
 		return nil, Mark{}, fmt.Errorf("%w: %q, not %q", ErrNamespace, name, namespace)
 	}
-	m := Mark{Position: Position{Epoch: Epoch{Lineage: [16]byte(r.take(16)), Counter: r.uint64(), Nonce: r.uint64()}, Revision: r.uint64()}}
+	m := Mark{Position: Position{Epoch: document.Epoch{Lineage: [16]byte(r.take(16)), Counter: r.uint64(), Nonce: r.uint64()}, Revision: r.uint64()}}
 	m.Root = document.Root(r.take(len(m.Root)))
 	m.Stamp = Stamp{Wall: int64(r.uint64()), State: int64(r.uint64())}
 	if m.Stamp.Wall < 0 || m.Stamp.Wall > latest || m.Stamp.State < 0 || m.Stamp.State > latest {

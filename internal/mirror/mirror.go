@@ -29,7 +29,7 @@ func NeedsSnapshot(err error) bool { return errors.Is(err, ErrGap) || errors.Is(
 
 // Update is what a server has told, all chunks together.
 type Update struct {
-	Epoch Epoch
+	Epoch document.Epoch
 	// Replace tells that the delta is the whole namespace, from 0 on.
 	Replace bool
 	// Delta is what changed. A message of progress is a delta without changes.

@@ -15,8 +15,8 @@ import (
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
-func epoch(counter uint64) Epoch {
-	return Epoch{Lineage: [16]byte{1}, Counter: counter, Nonce: 1000 + counter}
+func epoch(counter uint64) document.Epoch {
+	return document.Epoch{Lineage: [16]byte{1}, Counter: counter, Nonce: 1000 + counter}
 }
 
 func flag(name, spec string, revision uint64) *document.Resource {
@@ -313,7 +313,7 @@ func TestAdmits(t *testing.T) {
 		"fork":              {Position{fork, 9}, ErrForked},
 		"another cluster":   {Position{foreign, 9}, ErrForeign},
 		"nothing to go to":  {Position{}, ErrNoEpoch},
-		"no lineage at all": {Position{Epoch{Counter: 9}, 9}, ErrNoEpoch},
+		"no lineage at all": {Position{document.Epoch{Counter: 9}, 9}, ErrNoEpoch},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := at.Admits(c.next); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {

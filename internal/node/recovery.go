@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/holdfast-dev/holdfast/internal/consensus"
+	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/state"
 	"github.com/holdfast-dev/holdfast/internal/watch"
 )
@@ -59,7 +60,7 @@ func (r *recovery) pending(v *state.View) (nonce uint64, pending bool) {
 	return r.marker.Nonce, true
 }
 
-func (m *recoveryMarker) passed(e state.Epoch) bool {
+func (m *recoveryMarker) passed(e document.Epoch) bool {
 	return e.Nonce == m.Nonce || m.Counter != nil && e.Counter > *m.Counter
 }
 

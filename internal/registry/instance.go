@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"strings"
 	"time"
 
@@ -30,11 +31,22 @@ type Instance struct {
 // Connected tells whether the instance has a session.
 func (i *Instance) Connected() bool { return i.LastSeen.IsZero() }
 
-// Obeys tells whether the instance obeys a revision of an epoch, or a later one.
-// Epochs are told apart by their counters: a server has no instances of another
-// lineage.
-func (i *Instance) Obeys(epoch, revision uint64) bool {
-	return i.Ack != nil && i.Ack.GetEpoch().GetCounter() >= epoch && i.Ack.GetRevision() >= revision
+// Obeys tells whether the instance obeys what is demanded.
+func (i *Instance) Obeys(d Demand) bool { return d.MetBy(i.Ack.GetEpoch(), i.Ack.GetRevision()) }
+
+// Demand is what instances have to obey: a revision of an epoch, or a later one.
+type Demand struct {
+	Epoch    *holdfastv1.Epoch
+	Revision uint64
+}
+
+// MetBy tells whether obeying a revision of an epoch is enough; a nil epoch is that
+// of an instance that has told nothing. A cluster that goes on with the backup of
+// another one is of that one's lineage, and what was obeyed before says nothing,
+// however high its numbers.
+func (d Demand) MetBy(epoch *holdfastv1.Epoch, revision uint64) bool {
+	return epoch != nil && bytes.Equal(epoch.GetLineage(), d.Epoch.GetLineage()) &&
+		epoch.GetCounter() >= d.Epoch.GetCounter() && revision >= d.Revision
 }
 
 // Impaired tells whether the instance cannot obey all of its revision, or is

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-dev/holdfast/internal/btree"
@@ -40,14 +41,18 @@ type Registry struct {
 
 // space is the instances of one namespace, and who counts them.
 type space struct {
-	instances btree.Map[key, *Instance]
+	instances btree.Map[key, *entry]
 	entries   map[string]*entry // by id
 	tallies   map[*Tally]struct{}
 }
 
-// entry is an instance in its present state.
+// entry is an instance at its place. One that moves to another place gets another
+// entry, so that whoever is looking through them stays in order.
 type entry struct {
-	*Instance
+	at key
+	// is has the present state. It is changed under the registry's mutex only; an
+	// acknowledgement changes nothing else.
+	is      atomic.Pointer[Instance]
 	session *Session // nil while it has none
 	// before and after link those that have none.
 	before, after *entry
@@ -75,22 +80,40 @@ func (r *Registry) Join(now time.Time, i Instance, end func(error)) (*Session, e
 	r.forget(now)
 	s := r.space(i.Namespace)
 	e, known := s.entries[i.Identity.GetId()]
+	var was *Instance
+	if known {
+		was = e.is.Load()
+	}
 	switch {
 	case !known:
-		e = &entry{}
-		s.entries[i.Identity.GetId()] = e
 	case e.session == nil:
 		// Whoever comes back may have a lower incarnation, as after its clock was set
 		// back. With nobody else there it is the instance.
 		r.gone.remove(e)
-	case e.Identity.GetIncarnation() > i.Identity.GetIncarnation(), e.AuthenticatedAs != i.AuthenticatedAs:
+	case was.Identity.GetIncarnation() > i.Identity.GetIncarnation(), was.AuthenticatedAs != i.AuthenticatedAs:
 		return nil, ErrReplaced
 	default:
 		e.session.end(ErrReplaced)
 	}
+	if !known || e.at != i.key() {
+		e = s.place(e, i.key())
+	}
 	e.session = &Session{registry: r, entry: e, end: end}
-	s.set(e, &i)
+	s.change(e, was, &i)
 	return e.session, nil
+}
+
+// place makes an entry at a place, for an instance that was at another one unless old
+// is nil. The caller holds the lock.
+func (s *space) place(old *entry, at key) *entry {
+	e, edit := &entry{at: at}, &btree.Edit{}
+	if old != nil { // it has moved to another service
+		old.session = nil
+		s.instances.Delete(edit, old.at)
+	}
+	s.instances.Put(edit, at, e)
+	s.entries[at.id] = e
+	return e
 }
 
 // Ack takes note of what the instance obeys; the message must not be changed any
@@ -101,9 +124,10 @@ func (s *Session) Ack(ack *holdfastv1.Ack) {
 	if s.entry.session != s {
 		return
 	}
-	changed := *s.entry.Instance
+	was := s.entry.is.Load()
+	changed := *was
 	changed.Ack = ack
-	s.registry.spaces[changed.Namespace].set(s.entry, &changed)
+	s.registry.spaces[was.Namespace].change(s.entry, was, &changed)
 }
 
 // Leave ends the session; the instance is remembered. It may be called again.
@@ -114,10 +138,11 @@ func (s *Session) Leave(now time.Time) {
 	if s.entry.session != s {
 		return
 	}
-	changed := *s.entry.Instance
+	was := s.entry.is.Load()
+	changed := *was
 	changed.LastSeen = now
 	s.entry.session = nil
-	r.spaces[changed.Namespace].set(s.entry, &changed)
+	r.spaces[was.Namespace].change(s.entry, was, &changed)
 	r.gone.push(s.entry)
 	r.forget(now)
 }
@@ -125,12 +150,16 @@ func (s *Session) Leave(now time.Time) {
 // forget drops those who left too long ago, and the first of too many. The caller
 // holds the lock.
 func (r *Registry) forget(now time.Time) {
-	for e := r.gone.first; e != nil && (r.gone.n > r.limit || now.Sub(e.LastSeen) > MaxGoneAge); e = r.gone.first {
+	for e := r.gone.first; e != nil; e = r.gone.first {
+		i := e.is.Load()
+		if r.gone.n <= r.limit && now.Sub(i.LastSeen) <= MaxGoneAge {
+			return
+		}
 		r.gone.remove(e)
-		s := r.spaces[e.Namespace]
-		delete(s.entries, e.Identity.GetId())
-		s.instances.Delete(&btree.Edit{}, e.key())
-		r.drop(e.Namespace)
+		s := r.spaces[i.Namespace]
+		delete(s.entries, e.at.id)
+		s.instances.Delete(&btree.Edit{}, e.at)
+		r.drop(i.Namespace)
 	}
 }
 
@@ -151,21 +180,17 @@ func (r *Registry) drop(namespace string) {
 	}
 }
 
-// set gives an entry another state and tells the tallies. The caller holds the lock.
-func (s *space) set(e *entry, is *Instance) {
-	was, edit := e.Instance, &btree.Edit{}
-	if was != nil && was.key() != is.key() { // it has moved to another service
-		s.instances.Delete(edit, was.key())
-	}
-	s.instances.Put(edit, is.key(), is)
-	e.Instance = is
+// change gives an entry another state and tells the tallies. The caller holds the
+// lock.
+func (s *space) change(e *entry, was, is *Instance) {
+	e.is.Store(is)
 	for t := range s.tallies {
 		t.change(was, is)
 	}
 }
 
-// Instances returns the instances of a namespace as they are now, in the order of
-// service and id.
+// Instances returns the instances that a namespace has now, in the order of service
+// and id, each as it is when its turn comes.
 func (r *Registry) Instances(now time.Time, namespace string) iter.Seq[*Instance] {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -176,8 +201,8 @@ func (r *Registry) Instances(now time.Time, namespace string) iter.Seq[*Instance
 	}
 	snapshot := s.instances
 	return func(yield func(*Instance) bool) {
-		for _, i := range snapshot.All() {
-			if !yield(i) {
+		for _, e := range snapshot.All() {
+			if !yield(e.is.Load()) {
 				return
 			}
 		}
@@ -185,18 +210,18 @@ func (r *Registry) Instances(now time.Time, namespace string) iter.Seq[*Instance
 }
 
 // Count returns how many instances have a session and do not obey what their
-// namespace demands, which is the epoch and the revision that the function returns.
-func (r *Registry) Count(demand func(namespace string) (epoch, revision uint64)) (behind int) {
+// namespace demands, which the function returns.
+func (r *Registry) Count(demand func(namespace string) Demand) (behind int) {
 	r.mu.Lock()
-	spaces := make(map[string]btree.Map[key, *Instance], len(r.spaces))
+	spaces := make(map[string]btree.Map[key, *entry], len(r.spaces))
 	for name, s := range r.spaces {
 		spaces[name] = s.instances
 	}
 	r.mu.Unlock()
 	for name, instances := range spaces {
-		epoch, revision := demand(name)
-		for _, i := range instances.All() {
-			if i.Connected() && !i.Obeys(epoch, revision) {
+		demanded := demand(name)
+		for _, e := range instances.All() {
+			if i := e.is.Load(); i.Connected() && !i.Obeys(demanded) {
 				behind++
 			}
 		}

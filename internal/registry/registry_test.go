@@ -20,6 +20,10 @@ func ackOf(revision uint64, problems uint32) *holdfastv1.Ack {
 	return &holdfastv1.Ack{Epoch: &holdfastv1.Epoch{Counter: 1}, Revision: revision, ProblemCount: problems}
 }
 
+func at(epoch, revision uint64) Demand {
+	return Demand{Epoch: &holdfastv1.Epoch{Counter: epoch}, Revision: revision}
+}
+
 func someone(id string, incarnation uint64) Instance {
 	return Instance{Namespace: "default", Identity: &holdfastv1.Identity{Id: id, Service: "s", Incarnation: incarnation}}
 }
@@ -183,7 +187,7 @@ func TestRegistryLikeItsTwin(t *testing.T) {
 			"tally": func(t *rapid.T) {
 				a := asked{namespace: namespaces.Draw(t, "namespace"), service: rapid.SampledFrom([]string{"", "s"}).Draw(t, "service"), revision: rapid.Uint64Range(0, 5).Draw(t, "revision")}
 				var err error
-				a.tally, err = r.Tally(a.namespace, func(i *Instance) bool { return a.service == "" || i.Identity.GetService() == a.service }, 1, a.revision)
+				a.tally, err = r.Tally(a.namespace, func(i *Instance) bool { return a.service == "" || i.Identity.GetService() == a.service }, at(1, a.revision))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -239,7 +243,7 @@ func check(t *rapid.T, r *Registry, tw *twin, now time.Time, tallies []asked) {
 		connected, obeying, _ := tw.counts(namespace, "", 3)
 		behind += connected - obeying
 	}
-	if got := r.Count(func(string) (epoch, revision uint64) { return 1, 3 }); got != behind {
+	if got := r.Count(func(string) Demand { return at(1, 3) }); got != behind {
 		t.Fatalf("%d are behind, want %d", got, behind)
 	}
 	for _, a := range tallies {
@@ -272,17 +276,17 @@ func TestTalliesAreBounded(t *testing.T) {
 	r := New()
 	var open []*Tally
 	for range MaxTallies {
-		tally, err := r.Tally("default", everybody, 1, 1)
+		tally, err := r.Tally("default", everybody, at(1, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
 		open = append(open, tally)
 	}
-	if _, err := r.Tally("default", everybody, 1, 1); !errors.Is(err, ErrTooManyTallies) {
+	if _, err := r.Tally("default", everybody, at(1, 1)); !errors.Is(err, ErrTooManyTallies) {
 		t.Errorf("one more: %v", err)
 	}
 	open[0].Close()
-	if _, err := r.Tally("default", everybody, 1, 1); err != nil {
+	if _, err := r.Tally("default", everybody, at(1, 1)); err != nil {
 		t.Error(err)
 	}
 }
@@ -290,7 +294,7 @@ func TestTalliesAreBounded(t *testing.T) {
 // TestNamesAreBounded: all are named up to a number, and a few of more.
 func TestNamesAreBounded(t *testing.T) {
 	r := New()
-	tally, err := r.Tally("default", everybody, 1, 1)
+	tally, err := r.Tally("default", everybody, at(1, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +316,7 @@ func TestNamesAreBounded(t *testing.T) {
 // such.
 func TestTallySignals(t *testing.T) {
 	r := New()
-	tally, err := r.Tally("default", func(i *Instance) bool { return i.Identity.GetId() != "other" }, 1, 5)
+	tally, err := r.Tally("default", func(i *Instance) bool { return i.Identity.GetId() != "other" }, at(1, 5))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,19 +357,28 @@ func TestTallySignals(t *testing.T) {
 	told("elsewhere", false, false)
 }
 
-// TestEpochsCount: a revision of an earlier epoch is not the one that is asked for.
+// TestEpochsCount: a revision of an earlier epoch, or of another lineage, is not the
+// one that is asked for.
 func TestEpochsCount(t *testing.T) {
 	i := Instance{Ack: ackOf(9, 0)}
 	for _, test := range []struct {
-		epoch, revision uint64
-		want            bool
-	}{{1, 9, true}, {0, 9, true}, {2, 1, false}, {1, 10, false}} {
-		if got := i.Obeys(test.epoch, test.revision); got != test.want {
-			t.Errorf("obeys %d.%d: %t", test.epoch, test.revision, got)
+		demand Demand
+		want   bool
+	}{
+		{at(1, 9), true},
+		{at(0, 9), true},
+		{at(2, 1), false},
+		{at(1, 10), false},
+		{Demand{Epoch: &holdfastv1.Epoch{Lineage: []byte{2}}}, false},
+	} {
+		if got := i.Obeys(test.demand); got != test.want {
+			t.Errorf("obeys %v: %t", test.demand, got)
 		}
 	}
-	if (&Instance{}).Obeys(0, 0) {
-		t.Error("who told nothing obeys")
+	for _, silent := range []*Instance{{}, {Ack: &holdfastv1.Ack{Revision: 9}}} {
+		if silent.Obeys(at(0, 0)) {
+			t.Errorf("who told nothing obeys: %v", silent.Ack)
+		}
 	}
 }
 
@@ -403,7 +416,7 @@ func BenchmarkAck(b *testing.B) {
 	for n := range 10_000 {
 		sessions = append(sessions, join(b, r, start, someone(fmt.Sprint(n), 1)))
 	}
-	tally, err := r.Tally("default", everybody, 1, 1)
+	tally, err := r.Tally("default", everybody, at(1, 1))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -421,11 +434,32 @@ func BenchmarkTally(b *testing.B) {
 		join(b, r, start, someone(fmt.Sprint(n), 1))
 	}
 	for b.Loop() {
-		tally, err := r.Tally("default", everybody, 1, 1)
+		tally, err := r.Tally("default", everybody, at(1, 1))
 		if err != nil {
 			b.Fatal(err)
 		}
 		tally.Counts()
 		tally.Close()
+	}
+}
+
+// TestOrderHoldsWhileInstancesMove: lists of several servers are merged by it.
+func TestOrderHoldsWhileInstancesMove(t *testing.T) {
+	r := New()
+	for _, id := range []string{"1", "2"} {
+		join(t, r, start, someone(id, 1)).Leave(start)
+	}
+	var got []string
+	for i := range r.Instances(start, "default") {
+		got = append(got, i.Identity.GetService()+i.Identity.GetId())
+		moved := someone("2", 2)
+		moved.Identity.Service = "a"
+		join(t, r, start, moved).Leave(start)
+	}
+	if !slices.Equal(got, []string{"s1", "s2"}) {
+		t.Errorf("listed %q", got)
+	}
+	if got := listed(r, start); !slices.Equal(got, []string{"2", "1"}) {
+		t.Errorf("listed %q after the move", got)
 	}
 }

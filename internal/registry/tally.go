@@ -9,15 +9,15 @@ import (
 const MaxNamed = 100
 
 // Tally counts the connected instances of a namespace that match a filter, and those
-// of them that obey a revision. It is kept up to date at each change, in the time of
+// of them that obey what is demanded. It is kept up to date at each change, in the time of
 // that change.
 type Tally struct {
-	registry        *Registry
-	namespace       string
-	match           func(*Instance) bool
-	epoch, revision uint64
-	changed         chan struct{} // holds one
-	reached         chan struct{} // holds one
+	registry  *Registry
+	namespace string
+	match     func(*Instance) bool
+	demand    Demand
+	changed   chan struct{} // holds one
+	reached   chan struct{} // holds one
 
 	// The rest is guarded by the registry's mutex.
 	connected        int
@@ -27,7 +27,7 @@ type Tally struct {
 // Counts is how far instances are.
 type Counts struct {
 	// Connected are those that have a session and match, Obeying those of them that
-	// obey the revision, and Impaired those of the obeying that cannot obey all of it
+	// obey what is demanded, and Impaired those of the obeying that cannot obey all of it
 	// or are overridden where they run.
 	Connected, Obeying, Impaired int
 	// NotObeying and ImpairedOnes name some of them, in the order of service and id:
@@ -40,9 +40,9 @@ const few = 10
 
 // Tally begins to count. The filter is called with the registry locked. Close must
 // be called; ErrTooManyTallies refuses.
-func (r *Registry) Tally(namespace string, match func(*Instance) bool, epoch, revision uint64) (*Tally, error) {
+func (r *Registry) Tally(namespace string, match func(*Instance) bool, demand Demand) (*Tally, error) {
 	t := &Tally{
-		registry: r, namespace: namespace, match: match, epoch: epoch, revision: revision,
+		registry: r, namespace: namespace, match: match, demand: demand,
 		changed: make(chan struct{}, 1), reached: make(chan struct{}, 1),
 		behind: make(map[key]*Instance), impaired: make(map[key]*Instance),
 	}
@@ -55,7 +55,7 @@ func (r *Registry) Tally(namespace string, match func(*Instance) bool, epoch, re
 	s := r.space(namespace)
 	s.tallies[t] = struct{}{}
 	for _, e := range s.entries {
-		t.count(e.Instance, 1)
+		t.count(e.is.Load(), 1)
 	}
 	return t, nil
 }
@@ -127,7 +127,7 @@ func (t *Tally) count(i *Instance, by int) bool {
 	t.connected += by
 	list := t.behind
 	switch {
-	case !i.Obeys(t.epoch, t.revision):
+	case !i.Obeys(t.demand):
 	case i.Impaired():
 		list = t.impaired
 	default:

@@ -56,12 +56,15 @@ type Identity struct {
 	SDK, Host string
 }
 
-// Handler is told what happens to a session, by one goroutine at a time. See the
-// package's documentation for when. It must not wait for anything: the session waits
-// for it.
+// Handler is told what happens to a session, by one goroutine at a time, but for
+// Report. See the package's documentation for when. It must not wait for anything: the
+// session waits for it.
 type Handler interface {
 	// Install makes a change effective before it returns.
-	Install(Change) Report
+	Install(Change)
+	// Report tells how well the instance obeys now, as of the last Install or later. It
+	// is called by another goroutine, also while Install is.
+	Report() Report
 	// StateTime tells the state time now, in milliseconds since 1970.
 	StateTime(now int64)
 	// Connected tells that a server answers.

@@ -162,14 +162,18 @@ func (d *disk) load(wall int64) (*mirror.Mirror, int64) {
 }
 
 // read reads a file. One that cannot be used is logged and moved aside; false is
-// returned for that, and where there is none.
+// returned for that, and where there is none. One that cannot be read, for want of file
+// descriptors for example, may be good, and stays.
 func read[T any](d *disk, path string, decode func([]byte, string) (T, error)) (value T, ok bool) {
 	data, err := readFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return value, false
-	}
-	if err == nil {
+	case err == nil:
 		value, err = decode(data, d.namespace)
+	case !errors.Is(err, mirror.ErrCorrupt):
+		d.logger.Error("a cache file cannot be read", "path", path, "error", err)
+		return value, false
 	}
 	if err != nil {
 		d.setAside(path, err)

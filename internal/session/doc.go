@@ -8,16 +8,23 @@
 //
 //	Install       what changed, checked already. The handler swaps its view before it
 //	              returns; the session then acknowledges at once, which is how an
-//	              operator sees that the instance obeys. It returns what it cannot obey.
-//	StateTime     the state time now, whenever the estimate went forward. The handler
+//	              operator sees that the instance obeys. A change of nothing, from a
+//	              server, confirms what came from the disk.
+//	StateTime     the state time now, whenever the estimate is another one. The handler
 //	              sets its own clock by it, to end overrides while cut off.
 //	Connected     a server answers.
 //	Disconnected  a stream broke, or an attempt failed; the session goes on trying.
 //
+// Another goroutine asks Handler.Report what the instance cannot obey, whenever it
+// acknowledges: what is told is never older than what is acknowledged. Who has
+// another report without an Install calls Session.Acknowledge.
+//
 // Nothing calls the handler after Close has returned nil. A handler that panics loses
 // the change, not the process: the session reports it and connects again, slowly.
 //
-// State time goes back only by a Change with Replace, which tells the time to go by.
+// State time goes back by a Change with Replace, which tells the time to go by.
+// Otherwise it goes back only by what the clock of the instance is too fast, which is
+// less than what has gone by since it was told: what has ended stays so.
 //
 // # What it promises
 //
@@ -31,7 +38,8 @@
 // Servers are tried in a random order, those of the configuration first, then those
 // that servers told of. The pause before an attempt is random between 0 and 100 ms,
 // doubled with each failure up to 5 s, or up to 1 min after a refusal that the next
-// attempt will meet as well; a server that asks for more time gets it. A stream that
+// attempt will meet as well; a server that asks for more time gets it. A server
+// has 1.5 s to answer, doubled with each failure to 5 s. A stream that
 // lasted 10 s begins the count anew. A server that says nothing for three intervals
 // of progress is left. Servers of the previous version, which have no SessionService,
 // are watched by StateService.Watch; nothing is acknowledged to them.
@@ -42,7 +50,8 @@
 // a time writes there; others read, and take over when the lock comes free. The cache
 // is replaced as a whole: written beside, synced, renamed. It is written at most every
 // second, and for at most a tenth of the time. A file that is damaged, or of another
-// version or namespace, is moved aside as *.corrupt and logged.
+// version or namespace, is moved aside as *.corrupt and logged. One that cannot be read
+// at the moment is logged and left alone, until there is something to write.
 //
 // Nothing that happens to the disk keeps an instance from working. An instance that is
 // to follow another cluster has to lose cache and mark: it takes the other one for a

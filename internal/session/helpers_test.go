@@ -26,14 +26,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func epochOf(counter uint64) mirror.Epoch {
-	return mirror.Epoch{Lineage: [16]byte{1}, Counter: counter, Nonce: 1000 + counter}
+func epochOf(counter uint64) document.Epoch {
+	return document.Epoch{Lineage: [16]byte{1}, Counter: counter, Nonce: 1000 + counter}
 }
 
 // truth is a namespace with all of its history, in one epoch.
 type truth struct {
 	mu      sync.Mutex
-	epoch   mirror.Epoch
+	epoch   document.Epoch
 	history []map[document.Key]*document.Resource // by revision
 	changed chan struct{}                         // closed by the next change
 	ahead   time.Duration                         // of state time to the wall clock
@@ -62,7 +62,7 @@ func (w *truth) put(name, spec string) {
 }
 
 // become makes the history another one.
-func (w *truth) become(epoch mirror.Epoch, revisions int) {
+func (w *truth) become(epoch document.Epoch, revisions int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.epoch, w.history = epoch, w.history[:revisions+1]
@@ -223,7 +223,7 @@ func (s *server) Watch(req *holdfastv1.WatchRequest, stream grpc.ServerStreaming
 
 // follow tells of the truth from a cursor on. A cursor that is ahead waits.
 func (s *server) follow(ctx context.Context, cursor *holdfastv1.Cursor, root []byte, interval time.Duration, send func(*holdfastv1.ConnectResponse) error) error {
-	have, _ := mirror.EpochFromProto(cursor.GetEpoch())
+	have, _ := document.EpochFromProto(cursor.GetEpoch())
 	at := mirror.Position{Epoch: have, Revision: cursor.GetRevision()}
 	progress := time.NewTicker(interval)
 	defer progress.Stop()
@@ -333,7 +333,14 @@ type app struct {
 	returned bool         // nothing may come any more
 }
 
-func (a *app) Install(c Change) Report {
+func (a *app) Report() Report {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.alive()
+	return a.report
+}
+
+func (a *app) Install(c Change) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.alive()
@@ -359,7 +366,6 @@ func (a *app) Install(c Change) Report {
 	}
 	a.at = c.Position()
 	a.changes = append(a.changes, c)
-	return a.report
 }
 
 func (a *app) StateTime(now int64) {

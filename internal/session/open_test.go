@@ -3,12 +3,14 @@ package session
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -90,4 +92,27 @@ func TestOpenRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestHoles finds the server that is there before Open's callers lose patience, while
+// others swallow what they are sent.
+func TestHoles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, w := newNetwork(t), newTruth()
+		w.put("a", "1")
+		n.serve("a:1", &server{truth: w})
+		dial := func(ctx context.Context, addr string) (net.Conn, error) {
+			if addr != "a:1" {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return n.dial(ctx, addr)
+		}
+		for range 20 {
+			s, a := n.open(func(c *Config) { c.DialOptions = []grpc.DialOption{grpc.WithContextDialer(dial)} }, "hole:1", "hole:2", "a:1")
+			wait(4900 * time.Millisecond)
+			a.has(w)
+			end(t, s, a)
+		}
+	})
 }

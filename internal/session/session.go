@@ -34,7 +34,6 @@ type Session struct {
 	mu     sync.Mutex
 	held   *mirror.Mirror
 	time   mirror.Clock // estimates state time
-	report Report
 	status Status
 }
 
@@ -90,13 +89,13 @@ func (s *Session) StateTime() int64 {
 	return s.time.At(s.clock.Now())
 }
 
-// Report tells the servers how well the instance obeys, in place of what the last
-// Install returned.
-func (s *Session) Report(r Report) {
-	s.mu.Lock()
-	s.report = r
-	s.mu.Unlock()
-	s.acknowledge()
+// Acknowledge tells the server what Handler.Report says. It is for a report that has
+// changed without an Install.
+func (s *Session) Acknowledge() {
+	select {
+	case s.acks <- struct{}{}:
+	default:
+	}
 }
 
 // Status returns how the session is doing.
@@ -237,10 +236,7 @@ func (s *Session) apply(u mirror.Update, native bool, clock mirror.Clock) error 
 	}
 	if u.Replace {
 		s.resync = false
-	} else if next.Position() == held.Position() {
-		s.mu.Lock()
-		s.status.Source = FromServer
-		s.mu.Unlock()
+	} else if next.Position() == held.Position() && s.Status().Source == FromServer {
 		return nil
 	}
 	s.install(next, Change{Update: u, Source: FromServer, StateTime: clock.At(s.clock.Now())}, clock)
@@ -249,21 +245,13 @@ func (s *Session) apply(u mirror.Update, native bool, clock mirror.Clock) error 
 
 // install hands a change to the handler, and tells the server and the disk.
 func (s *Session) install(next *mirror.Mirror, c Change, clock mirror.Clock) {
-	report := s.config.Handler.Install(c)
+	s.config.Handler.Install(c)
 	s.mu.Lock()
-	s.held, s.time, s.report, s.status.Source = next, clock, report, c.Source
+	s.held, s.time, s.status.Source = next, clock, c.Source
 	s.mu.Unlock()
-	s.acknowledge()
+	s.Acknowledge()
 	if s.disk != nil && c.Source != Disk {
 		s.disk.changed()
-	}
-}
-
-// acknowledge wakes who sends acknowledgements.
-func (s *Session) acknowledge() {
-	select {
-	case s.acks <- struct{}{}:
-	default:
 	}
 }
 

@@ -179,7 +179,7 @@ func TestEpochs(t *testing.T) {
 	fork.Nonce++
 	foreign.Lineage[0]++
 	for name, c := range map[string]struct {
-		to        mirror.Epoch
+		to        document.Epoch
 		connected bool // while it happens
 		follows   bool
 		err       error
@@ -352,7 +352,10 @@ func TestReport(t *testing.T) {
 		if m := ack.Problems[0].Message; len(m) > maxProblemBytes || !strings.HasSuffix(m, "éé…") || ack.Problems[0].Key.Name != "a" {
 			t.Errorf("told %d bytes: %s", len(m), m)
 		}
-		s.Report(Report{OverriddenBy: "HOLDFAST_DISABLE"})
+		a.mu.Lock()
+		a.report = Report{OverriddenBy: "HOLDFAST_DISABLE"}
+		a.mu.Unlock()
+		s.Acknowledge()
 		synctest.Wait()
 		if ack := srv.lastAck(); ack.OverriddenBy != "HOLDFAST_DISABLE" || ack.ProblemCount != 0 || ack.Revision != 2 {
 			t.Errorf("told %v", ack)

@@ -13,13 +13,17 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/mirror"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
 const (
-	// connectTimeout is how long a server may take to answer at all.
-	connectTimeout = 5 * time.Second
+	// firstConnectTimeout is how long a server may take to answer at all. It doubles with
+	// each failure to connectTimeout: who has three servers of which two swallow what
+	// they are sent finds the third one within 5 s.
+	firstConnectTimeout = 1500 * time.Millisecond
+	connectTimeout      = 5 * time.Second
 	// missed is how many reports of progress may be missing before a server is left.
 	missed = 3
 )
@@ -69,7 +73,8 @@ func (st *stream) run(ctx context.Context) error {
 	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	st.quiet = time.AfterFunc(connectTimeout, func() { cancel(errSilent) })
+	timeout := min(connectTimeout, firstConnectTimeout<<min(st.session.backoff.failures, 2))
+	st.quiet = time.AfterFunc(timeout, func() { cancel(errSilent) })
 	defer st.quiet.Stop()
 	err = st.connect(ctx, conn)
 	if status.Code(err) == codes.Unimplemented && st.answered.IsZero() {
@@ -154,9 +159,9 @@ func (st *stream) take(m message) error {
 
 // heard notes that a server spoke and returns the clock that its message leaves. If
 // the message is of the epoch held, that one is in force already; what another epoch
-// tells counts once the epoch is installed.
+// tells, or any while nothing is held, counts once the epoch is installed.
 func (s *Session) heard(m message) (mirror.Clock, error) {
-	epoch, err := mirror.EpochFromProto(m.GetEpoch())
+	epoch, err := document.EpochFromProto(m.GetEpoch())
 	if err != nil {
 		return mirror.Clock{}, fmt.Errorf("%w: %w", mirror.ErrMalformed, err)
 	}
@@ -165,7 +170,7 @@ func (s *Session) heard(m message) (mirror.Clock, error) {
 	s.status.Heard = time.Now()
 	was, held := s.time, s.held
 	at := held.Position()
-	own := !at.Set() || at.Epoch == epoch
+	own := at.Set() && at.Epoch == epoch
 	if !own {
 		was = mirror.Clock{}
 	}
@@ -178,11 +183,11 @@ func (s *Session) heard(m message) (mirror.Clock, error) {
 	}
 	s.mu.Unlock()
 	switch now := is.At(mono); {
-	case !own || !at.Set():
+	case !own:
 	case back:
 		s.config.Logger.Warn("the state time on disk was too late: ends of overrides are looked at again", "by_ms", was.At(mono)-now)
 		s.install(held, Change{Update: held.Whole(), Source: s.Status().Source, StateTime: now}, is)
-	case now > was.At(mono):
+	case now != was.At(mono):
 		s.config.Handler.StateTime(now)
 	}
 	return is, nil

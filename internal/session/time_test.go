@@ -5,7 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/holdfast-dev/holdfast/internal/mirror"
+	"github.com/holdfast-dev/holdfast/internal/document"
 )
 
 // TestStateTime keeps the estimate going while cut off.
@@ -38,7 +38,7 @@ func TestStateTimeOfAnotherEpoch(t *testing.T) {
 	fork := epochOf(1)
 	fork.Nonce++
 	for name, c := range map[string]struct {
-		epoch mirror.Epoch
+		epoch document.Epoch
 		ahead time.Duration
 		want  time.Duration
 	}{

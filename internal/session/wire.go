@@ -106,13 +106,13 @@ func (s *Session) sendAcks(ctx context.Context, stream grpc.BidiStreamingClient[
 
 // ack tells what the instance obeys; nil while that is nothing.
 func (s *Session) ack() *holdfastv1.Ack {
-	s.mu.Lock()
-	held, report := s.held, s.report
-	s.mu.Unlock()
+	held := s.Mirror()
 	at, root := held.Position(), held.Root()
 	if !at.Set() {
 		return nil
 	}
+	var report Report
+	s.contained(func() { report = s.config.Handler.Report() })
 	ack := &holdfastv1.Ack{
 		Epoch: at.Epoch.Proto(), Revision: at.Revision, Root: root[:],
 		ProblemCount: uint32(len(report.Problems)), OverriddenBy: report.OverriddenBy,

@@ -55,9 +55,9 @@ type installed struct {
 	once  sync.Once
 }
 
-func (i *installed) Install(c Change) Report {
+func (i *installed) Install(c Change) {
 	defer i.once.Do(func() { close(i.first) })
-	return i.app.Install(c)
+	i.app.Install(c)
 }
 
 // follow opens a session and waits for its first view.

@@ -136,7 +136,7 @@ func (d *draft) execute(cmd *storagev1.Command) (Outcome, []string) {
 // do not change, and so neither does the revision.
 func (d *draft) newEpoch(body *storagev1.NewEpoch) *Rejection {
 	if !d.epoch.HasLineage() {
-		next := Epoch{Counter: 1, Nonce: body.GetNonce()}
+		next := document.Epoch{Counter: 1, Nonce: body.GetNonce()}
 		if len(body.GetLineage()) == len(next.Lineage) {
 			next.Lineage = [16]byte(body.GetLineage())
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-dev/holdfast/internal/btree"
+	"github.com/holdfast-dev/holdfast/internal/document"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 )
 
@@ -180,7 +181,7 @@ func (d *draft) restoreCommit(cmd *storagev1.Command, b *storagev1.RestoreCommit
 // this cluster's own; state time goes on from the later one.
 func (d *draft) swapIn(backup *View, cmd *storagev1.Command, nonce uint64) []string {
 	own := d.seal()
-	d.epoch = Epoch{Lineage: backup.epoch.Lineage, Counter: backup.epoch.Counter + 1, Nonce: nonce}
+	d.epoch = document.Epoch{Lineage: backup.epoch.Lineage, Counter: backup.epoch.Counter + 1, Nonce: nonce}
 	if own.epoch.Lineage == backup.epoch.Lineage {
 		d.epoch.Counter = max(own.epoch.Counter, backup.epoch.Counter) + 1
 	}

@@ -199,7 +199,7 @@ func TestRestoresGoForward(t *testing.T) {
 	h.apply(epochOf(1, 1))
 	h.must(put("a", document.Flag, "x", "1"))
 	file := written(t, h.View().Backup())
-	seen := map[Epoch]bool{h.View().Epoch(): true}
+	seen := map[document.Epoch]bool{h.View().Epoch(): true}
 	for round := range byte(4) {
 		for range round {
 			h.must(put("a", document.Flag, "x", string(requestOf(h.ids))))

@@ -158,7 +158,7 @@ func (b *builder) header(h *storagev1.SnapshotHeader) error {
 	case h.GetHorizonMs() > h.GetLivedMs():
 		return corrupt("outcomes were dropped before they were made")
 	}
-	epoch, err := EpochFromProto(h.GetEpoch())
+	epoch, err := document.EpochFromProto(h.GetEpoch())
 	if err != nil {
 		return corrupt("%w", err)
 	}

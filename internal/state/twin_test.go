@@ -17,7 +17,7 @@ import (
 // the size of a resource.
 type twin struct {
 	limits              Limits
-	epoch               Epoch
+	epoch               document.Epoch
 	revision, term      uint64
 	now, lived, horizon int64
 	resources           map[place]*document.Resource
@@ -135,9 +135,9 @@ func (w *twin) execute(cmd *storagev1.Command) (Outcome, []string) {
 	case *storagev1.Command_NewEpoch:
 		switch {
 		case !w.epoch.HasLineage():
-			w.epoch = Epoch{[16]byte(body.NewEpoch.GetLineage()), 1, body.NewEpoch.GetNonce()}
+			w.epoch = document.Epoch{Lineage: [16]byte(body.NewEpoch.GetLineage()), Counter: 1, Nonce: body.NewEpoch.GetNonce()}
 		case w.epoch.Nonce != body.NewEpoch.GetNonce():
-			w.epoch = Epoch{w.epoch.Lineage, w.epoch.Counter + 1, body.NewEpoch.GetNonce()}
+			w.epoch = document.Epoch{Lineage: w.epoch.Lineage, Counter: w.epoch.Counter + 1, Nonce: body.NewEpoch.GetNonce()}
 		}
 	}
 	return Outcome{Revision: w.revision}, nil
@@ -314,7 +314,7 @@ func (w *twin) restore(backup *twin, nonce uint64, actor, why string) {
 			w.audit = append(w.audit, r)
 		}
 	}
-	w.epoch = Epoch{b.epoch.Lineage, counter + 1, nonce}
+	w.epoch = document.Epoch{Lineage: b.epoch.Lineage, Counter: counter + 1, Nonce: nonce}
 	w.revision = max(w.revision, b.revision) + 1
 	w.now = max(w.now, b.now)
 	w.resources, w.tombstones = b.resources, b.tombstones

@@ -16,7 +16,7 @@ type usage struct{ count, bytes int }
 // goroutines may use it.
 type View struct {
 	limits   *Limits
-	epoch    Epoch
+	epoch    document.Epoch
 	revision uint64
 	now      int64 // state time, Unix milliseconds
 	// lived is the clock of the outcomes, in milliseconds: state time without
@@ -47,7 +47,7 @@ type View struct {
 func newView(limits *Limits) *View { return &View{limits: limits, horizon: math.MinInt64} }
 
 // Epoch returns the epoch.
-func (v *View) Epoch() Epoch { return v.epoch }
+func (v *View) Epoch() document.Epoch { return v.epoch }
 
 // Revision returns the revision.
 func (v *View) Revision() uint64 { return v.revision }

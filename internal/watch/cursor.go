@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 
+	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/state"
 )
 
@@ -18,7 +19,7 @@ var (
 // Cursor is a place in the history of a namespace. The zero value is that of a
 // subscriber that has nothing.
 type Cursor struct {
-	Epoch    state.Epoch
+	Epoch    document.Epoch
 	Revision uint64
 	// Set is false when the subscriber has nothing.
 	Set bool

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/state"
 )
 
@@ -22,10 +23,10 @@ type space struct {
 	subscribers int   // guarded by Hub.mu
 	bell        *bell // rings when the namespace has changed
 
-	mu     sync.Mutex  // guards the fields below
-	epoch  state.Epoch // of shared
-	mod    uint64      // the namespace's mod_revision of shared
-	shared []*Shared   // the newest last
+	mu     sync.Mutex     // guards the fields below
+	epoch  document.Epoch // of shared
+	mod    uint64         // the namespace's mod_revision of shared
+	shared []*Shared      // the newest last
 }
 
 func newSpace(name string) *space { return &space{name: name, bell: newBell()} }
@@ -34,27 +35,28 @@ func newSpace(name string) *space { return &space{name: name, bell: newBell()} }
 // others have got already if it is the same.
 func (s *space) delta(v *state.View, n *state.Namespace, from uint64, done func(*Shared)) *Shared {
 	base := n.Base(from)
-	fresh := &Shared{from: base, to: v.Revision(), space: n, done: done}
+	fresh := func() *Shared { return &Shared{from: base, to: v.Revision(), space: n, done: done} }
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch mod := n.ModRevision(); {
 	case s.epoch != v.Epoch() || mod > s.mod:
 		s.epoch, s.mod, s.shared = v.Epoch(), mod, nil
 	case mod < s.mod:
-		return fresh // a view that was overtaken meanwhile
+		return fresh() // a view that was overtaken meanwhile
 	}
 	for _, have := range s.shared {
 		// One made on a later view of the same content may be past this view; the
 		// subscriber may not be taken there before the view is its own.
-		if have.from == base && have.to <= fresh.to {
+		if have.from == base && have.to <= v.Revision() {
 			return have
 		}
 	}
 	if len(s.shared) == maxShared {
 		s.shared = slices.Delete(s.shared, 0, 1)
 	}
-	s.shared = append(s.shared, fresh)
-	return fresh
+	made := fresh()
+	s.shared = append(s.shared, made)
+	return made
 }
 
 // weigh notes that a delta was encoded and drops what is too much.

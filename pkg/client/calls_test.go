@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -172,6 +173,20 @@ func TestErrorsWithoutStatus(t *testing.T) {
 	} {
 		if got := resultOf(c.err); got.Code != c.want || got.Classified {
 			t.Errorf("%v: %+v, want %v", c.err, got, c.want)
+		}
+	}
+}
+
+// Not everything that bears the domain of the control plane is a refusal: it may be
+// the answer of the control plane itself.
+func TestNotMade(t *testing.T) {
+	for reason, want := range map[string]bool{string(BreakerOpen): true, string(Shed): true, string(DeadlineTooNear): true, "NOT_FOUND": false} {
+		s, err := status.New(codes.NotFound, "x").WithDetails(&errdetails.ErrorInfo{Domain: guard.Domain, Reason: reason})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := notMade(s.Err()); got != want {
+			t.Errorf("%s: %t", reason, got)
 		}
 	}
 }

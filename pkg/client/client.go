@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,25 +57,10 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if disabledByEnvironment() {
-		c.logger.Warn("HOLDFAST_DISABLE is set: nothing is enforced, and flags have the values of the code")
-		c.holder.decideLocally(&flags.Local{Disable: true}, disableEnv)
-		c.start(nil)
-		return c, nil
-	}
-	var local *localFile
-	if config.LocalOverrides != "" {
-		local = &localFile{path: config.LocalOverrides, logger: c.logger}
-	} else if path := os.Getenv(localEnv); path != "" {
-		local = &localFile{path: path, logger: c.logger}
-	}
-	if local != nil {
-		if l, changed := local.look(); changed {
-			c.holder.decideLocally(l, local.path)
-		}
-	}
+	local := c.decideLocally()
 	if len(config.Servers) > 0 {
 		if err := c.connect(); err != nil {
+			c.calls.Close()
 			return nil, errors.Join(err, c.identity.release())
 		}
 	}
@@ -83,16 +69,31 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 	return c, nil
 }
 
+// decideLocally obeys what is decided at the process itself. It returns the file to
+// follow; nil for none. A process that is disabled has its session all the same, so
+// that operators see it, and why it does not obey.
+func (c *Client) decideLocally() *localFile {
+	if disabledByEnvironment() {
+		c.logger.Warn("HOLDFAST_DISABLE is set: nothing is enforced, and flags have the values of the code")
+		c.holder.decideLocally(&flags.Local{Disable: true}, disableEnv)
+		return nil
+	}
+	path := cmp.Or(c.config.LocalOverrides, os.Getenv(localEnv))
+	if path == "" {
+		return nil
+	}
+	local := &localFile{path: path, logger: c.logger}
+	if l, changed := local.look(); changed {
+		c.holder.decideLocally(l, path)
+	}
+	return local
+}
+
 // build makes a client that runs nothing yet.
 func build(config Config, now *clock.Clock) (*Client, error) {
-	if config.Service == "" {
-		return nil, errors.New("open client: Service is empty; name the service that the process is an instance of")
-	}
-	if config.Namespace == "" {
-		config.Namespace = document.DefaultNamespace
-	}
-	if err := document.CheckName(config.Namespace); err != nil {
-		return nil, fmt.Errorf("open client: Namespace: %w", err)
+	config.Namespace = cmp.Or(config.Namespace, document.DefaultNamespace)
+	if err := checkNames(&config); err != nil {
+		return nil, err
 	}
 	base, err := settings(config.Policies)
 	if err != nil {
@@ -127,6 +128,30 @@ func build(config Config, now *clock.Clock) (*Client, error) {
 	c.holder.apply, c.holder.changed = c.calls.Apply, c.viewChanged
 	c.holder.apply(c.holder.rules(c.holder.current.Load()))
 	return c, nil
+}
+
+// checkNames refuses what every server would refuse.
+func checkNames(config *Config) error {
+	if config.Service == "" {
+		return errors.New("open client: Service is empty; name the service that the process is an instance of")
+	}
+	if err := document.CheckName(config.Namespace); err != nil {
+		return fmt.Errorf("open client: Namespace: %w", err)
+	}
+	if err := document.CheckName(drawID(config.Service)); err != nil { // the id of an instance begins with it
+		return fmt.Errorf("open client: Service: %w", err)
+	}
+	if config.InstanceID != "" {
+		if err := document.CheckName(config.InstanceID); err != nil {
+			return fmt.Errorf("open client: InstanceID: %w", err)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(config.Labels)) {
+		if err := document.CheckName(key); err != nil {
+			return fmt.Errorf("open client: Labels: %q: %w", key, err)
+		}
+	}
+	return nil
 }
 
 // settings reads the policies given in code.
@@ -186,10 +211,14 @@ func (c *Client) keepUp(ctx context.Context, local *localFile) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		was := c.holder.current.Load()
 		if next := c.holder.expire(); next > 0 {
-			timer.Reset(min(next, time.Hour)) // by then the estimate of state time may be another one
+			timer.Reset(next)
 		} else {
 			timer.Stop()
+		}
+		if c.session != nil && c.holder.current.Load() != was { // what could not be obeyed may be another
+			c.session.Acknowledge()
 		}
 		select {
 		case <-ctx.Done():
@@ -200,7 +229,7 @@ func (c *Client) keepUp(ctx context.Context, local *localFile) {
 			if l, changed := local.look(); changed {
 				c.holder.decideLocally(l, local.path)
 				if c.session != nil {
-					c.session.Report(c.holder.report())
+					c.session.Acknowledge()
 				}
 			}
 		}
@@ -213,7 +242,7 @@ func (c *Client) await(ctx context.Context) {
 	if patience == 0 {
 		patience = defaultOpenTimeout
 	}
-	if c.session == nil || patience < 0 {
+	if c.session == nil || patience < 0 || c.holder.disabledBy() != "" {
 		return
 	}
 	timer := time.NewTimer(patience)
@@ -223,7 +252,7 @@ func (c *Client) await(ctx context.Context) {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-	if c.holder.view() == nil {
+	if c.holder.current.Load().source == FromDefaults {
 		c.logger.Warn("no view of the control plane yet: the defaults of the code apply until there is one", "servers", c.config.Servers, "error", c.session.Status().Err)
 	}
 }
@@ -231,21 +260,24 @@ func (c *Client) await(ctx context.Context) {
 // defaultOpenTimeout is how long Open waits where the configuration does not say.
 const defaultOpenTimeout = 5 * time.Second
 
-// Close ends every goroutine of the client and waits for that until ctx ends. What
-// was made with it keeps answering from the last view. It may be called again.
+// Close ends every goroutine of the client and waits for that, also for fallbacks and
+// work of pools that are under way, until ctx ends. What was made with it keeps
+// answering from the last view, whose overrides no longer end. It may be called
+// again.
 func (c *Client) Close(ctx context.Context) error {
 	c.closer.Do(func() {
 		c.stop()
 		go func() {
 			defer close(c.closed)
 			c.upkeep.Wait()
-			c.failed = c.resources.close(ctx)
 			if c.session != nil {
-				c.failed = errors.Join(c.failed, c.session.Close(context.Background()))
+				c.failed = c.session.Close(context.Background())
 			}
-			c.calls.Close()
+			// The host's functions come last: one that hangs keeps nothing from a
+			// successor.
+			c.failed = errors.Join(c.failed, c.identity.release(), c.resources.close(ctx))
 			c.events.close()
-			c.failed = errors.Join(c.failed, c.identity.release())
+			c.calls.Close()
 		}()
 	})
 	select {
@@ -261,11 +293,16 @@ func (c *Client) viewChanged(v ViewChanged) {
 	if c.holder.source != FromDefaults {
 		c.once.Do(func() { close(c.ready) })
 	}
+	c.look()
+	c.events.tell(Event{Time: c.clock.Wall(), View: &v})
+}
+
+// look lets upkeep look again at what ends.
+func (c *Client) look() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
 	}
-	c.events.tell(Event{Time: c.clock.Wall(), View: &v})
 }
 
 // breakerChanged tells of another state of a breaker.

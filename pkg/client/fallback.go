@@ -8,7 +8,8 @@ type Call = degrade.Call
 // FallbackFunc answers in place of a dependency: with a message of the method's
 // reply type for gRPC, a value of Do's type otherwise. An error, a panic or an
 // answer of another type asks the next one. It has the time of the policy's
-// fallback.timeout; the deadline of the call is none of its own.
+// fallback.timeout, and where the call was made and failed, that also beyond the
+// deadline of the call.
 type FallbackFunc = degrade.Func
 
 // RegisterFallback registers a chain of functions, asked in order, under the name of

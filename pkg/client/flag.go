@@ -121,7 +121,7 @@ func Object[T any](c *Client, key string, otherwise T) *ObjectFlag[T] {
 
 // Get returns the value for the attributes.
 func (f *ObjectFlag[T]) Get(attributes ...Attribute) T {
-	r := f.cell.resolved.Load()
+	r := f.cell.flag()
 	if r == nil {
 		return f.otherwise
 	}
@@ -145,7 +145,7 @@ func (f *ObjectFlag[T]) decode(of *flags.Flag, v *flags.Variant) decoded[T] {
 	var d decoded[T]
 	if v.Value.Type() != flags.ObjectType {
 		d.err = fmt.Errorf("flag %s is a %s", of.Key(), v.Value.Type())
-	} else if err := json.Unmarshal(v.JSON, &d.value); err != nil {
+	} else if err := unmarshal(v.JSON, &d.value); err != nil {
 		d.err = fmt.Errorf("decode variant %q of flag %s: %w", v.Name, of.Key(), err)
 	}
 	f.kept.Lock()
@@ -156,6 +156,16 @@ func (f *ObjectFlag[T]) decode(of *flags.Flag, v *flags.Variant) decoded[T] {
 	}
 	f.decoded.Store(v, d)
 	return d
+}
+
+// unmarshal contains a panic of the type's own decoding.
+func unmarshal(text []byte, into any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return json.Unmarshal(text, into) //nolint:wrapcheck // the caller says what it is of
 }
 
 // Evaluation is what a flag is for one call, in the words of OpenFeature.

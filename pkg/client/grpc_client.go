@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -26,8 +27,8 @@ import (
 //
 // Of a stream the policy's breaker and bulkhead count, and levels of modes may shed
 // or reject it. Its outcome is its final status and its latency the time to the
-// first message. There are no default deadlines, retries, caches and fallbacks for
-// streams.
+// first message; where the caller's deadline ends it after that, it says nothing.
+// There are no default deadlines, retries, caches and fallbacks for streams.
 func (c *Client) DialOptions(dependency string, options ...CallOption) []grpc.DialOption {
 	if c.holder.disabledBy() == disableEnv {
 		return nil
@@ -143,6 +144,15 @@ func (r *rpc) call(ctx context.Context, opts []grpc.CallOption) error {
 	err := r.target.Call(ctx, r.setting, u)
 	u.clear()
 	r.target.spare.Put(u)
+	return statusOfEnd(err)
+}
+
+// statusOfEnd returns the error of a context, which is what a call gets that ends in
+// the queue of a bulkhead, as gRPC would.
+func statusOfEnd(err error) error {
+	if err == context.Canceled || err == context.DeadlineExceeded { //nolint:errorlint // nothing that wraps it
+		return status.FromContextError(err).Err()
+	}
 	return err
 }
 

@@ -118,6 +118,73 @@ func TestServersSayWhenToTryAgain(t *testing.T) {
 }
 
 // What gRPC itself would retry by the service configuration is not retried twice.
+// Who is out of time, or gives up, in the queue of the bulkhead gets a status of gRPC
+// as at any other place.
+func TestEndInTheQueueIsAStatus(t *testing.T) {
+	s := newShop(t)
+	s.plane.SetPolicy("shop", `{"bulkhead":{"max_concurrent":1,"max_queue":5,"max_wait":"1m"}}`)
+	release, begun := make(chan struct{}), make(chan struct{})
+	s.on(func(context.Context, string, string) (string, error) {
+		close(begun)
+		<-release
+		return "", nil
+	})
+	holder := make(chan error, 1)
+	go func() {
+		_, err := call(context.Background(), s.conn, get, "")
+		holder <- err
+	}()
+	<-begun
+	for want, begin := range map[codes.Code]func() (context.Context, context.CancelFunc){
+		codes.DeadlineExceeded: func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(t.Context(), 20*time.Millisecond)
+		},
+		codes.Canceled: func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(20*time.Millisecond, cancel)
+			return ctx, cancel
+		},
+	} {
+		for name, made := range map[string]func(context.Context) error{
+			"call":   func(ctx context.Context) error { _, err := call(ctx, s.conn, get, ""); return err },
+			"stream": func(ctx context.Context) error { _, err := open(ctx, t, s.conn); return err },
+		} {
+			ctx, cancel := begin()
+			if err := made(ctx); status.Code(err) != want {
+				t.Errorf("%s: got %v, want %s", name, err, want)
+			}
+			cancel()
+		}
+	}
+	close(release)
+	if err := <-holder; err != nil {
+		t.Error(err)
+	}
+}
+
+// A server whose own breaker is open says so with each answer; that opens no breaker
+// but by the number of its failures, or one instance would shut a whole chain.
+func TestOpenBreakersDoNotSpread(t *testing.T) {
+	s := newShop(t)
+	s.plane.SetPolicy("shop", `{`+quickRetries+`}`)
+	s.on(func(ctx context.Context, _, _ string) (string, error) {
+		grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", "30000"))
+		return "", (&client.Rejection{Reason: client.BreakerOpen, Dependency: "bank", Code: codes.Unavailable, RetryAfter: 30 * time.Second})
+	})
+	for _, method := range []string{get, put} {
+		if _, err := call(t.Context(), s.conn, method, ""); status.Code(err) != codes.Unavailable {
+			t.Fatal(err)
+		}
+		s.on(echo)
+		if _, err := call(t.Context(), s.conn, method, ""); err != nil {
+			t.Errorf("%s after one: %v", method, err)
+		}
+		s.on(func(context.Context, string, string) (string, error) {
+			return "", (&client.Rejection{Reason: client.BreakerOpen, Dependency: "bank", Code: codes.Unavailable, RetryAfter: 30 * time.Second})
+		})
+	}
+}
+
 func TestRetriesOfGRPCAreOff(t *testing.T) {
 	s := newShop(t)
 	s.on(unavailable)
@@ -352,6 +419,22 @@ func TestCacheKeepsUsersApart(t *testing.T) {
 	}
 	if use := s.plane.Client().Stats().Replies; use.Entries != 1 || use.Bytes == 0 {
 		t.Errorf("the cache holds %+v", use)
+	}
+}
+
+// Servers may answer by the authority that they are called as.
+func TestAnotherAuthorityIsAnotherQuestion(t *testing.T) {
+	s := newShop(t)
+	s.on(func(ctx context.Context, _, _ string) (string, error) { return first(ctx, ":authority"), nil })
+	s.level(cacheGet)
+	if answer, err := call(t.Context(), s.conn, get, "cart", grpc.CallAuthority("alice.shop")); answer != "alice.shop" || err != nil {
+		t.Fatal(answer, err)
+	}
+	s.plane.SetMode("m", "low")
+	for _, options := range [][]grpc.CallOption{nil, {grpc.CallAuthority("bob.shop")}} {
+		if answer, err := call(t.Context(), s.conn, get, "cart", options...); !errors.Is(err, client.Degraded) {
+			t.Errorf("another authority sees %q, %v", answer, err)
+		}
 	}
 }
 

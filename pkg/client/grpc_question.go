@@ -36,16 +36,20 @@ type question struct {
 func newQuestion(ctx context.Context, r *rpc, opts []grpc.CallOption) *question {
 	q := &question{dependency: r.connection.name, method: r.method, request: r.req, reply: r.reply}
 	q.sent, _ = metadata.FromOutgoingContext(ctx)
-	if !slices.ContainsFunc(opts, isCredentials) {
+	if !slices.ContainsFunc(opts, isIdentity) {
 		q.origin, q.known = r.connection.origins.of(r.cc)
 	}
 	return q
 }
 
-// isCredentials tells whether an option adds credentials to a call.
-func isCredentials(o grpc.CallOption) bool {
-	_, ok := o.(grpc.PerRPCCredsCallOption)
-	return ok
+// isIdentity tells whether an option says who calls, or who is called, for one call.
+func isIdentity(o grpc.CallOption) bool {
+	switch o.(type) {
+	case grpc.PerRPCCredsCallOption, grpc.AuthorityOverrideCallOption:
+		return true
+	default:
+		return false
+	}
 }
 
 // Request implements degrade.Question.

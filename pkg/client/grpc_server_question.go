@@ -28,7 +28,8 @@ func (s *server) degradeUnary(ctx context.Context, t *target, set *guard.Setting
 		return nil, err
 	}
 	if by != "" {
-		return q.reply, MarkDegraded(ctx, by)
+		_ = MarkDegraded(ctx, by) // an answer without its mark is better than none
+		return q.reply, nil
 	}
 	if len(set.Recordings) == 0 {
 		return s.admitUnary(ctx, t, set, req, info, handler)
@@ -154,4 +155,4 @@ func (q *serverQuestion) Check(answer any) error {
 }
 
 // Accept implements degrade.Question.
-func (q *serverQuestion) Accept(answer any) { q.reply = answer }
+func (q *serverQuestion) Accept(answer any) { q.reply = proto.Clone(answer.(proto.Message)) }

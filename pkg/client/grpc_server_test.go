@@ -279,6 +279,21 @@ func TestServerAnswersWithAFallback(t *testing.T) {
 	}
 }
 
+// An answer is an answer also where its mark comes too late, and it belongs to its
+// call: interceptors may change what they are given.
+func TestServerGivesEachCallItsOwnFallback(t *testing.T) {
+	c := opened(t, nil)
+	shared := wrapperspb.String("closed")
+	c.RegisterFallback("cheap", func(context.Context, Call) (any, error) { return shared, nil })
+	c.degraded(`{"action":"fallback","side":"server","methods":["` + getMethod + `"],"fallback":"cheap"}`)
+	unmarked := t.Context() // as where the header is sent already
+	got, err := newServer(c.calls).handleUnary(unmarked, wrapperspb.String("x"), &grpc.UnaryServerInfo{FullMethod: getMethod}, nil)
+	answer, ok := got.(*wrapperspb.StringValue)
+	if err != nil || !ok || answer.GetValue() != "closed" || answer == shared {
+		t.Errorf("got %v, the same for all: %t, %v", got, answer == shared, err)
+	}
+}
+
 // TestServerCacheKeepsUsersApart records answers of two users in normal operation
 // and asks for them while the cache answers.
 func TestServerCacheKeepsUsersApart(t *testing.T) {

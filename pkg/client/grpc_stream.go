@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/holdfast-dev/holdfast/internal/breaker"
 	"github.com/holdfast-dev/holdfast/internal/guard"
 )
 
@@ -30,9 +31,9 @@ func (c *connection) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc
 	}
 	permit, err := t.Admit(ctx, s)
 	if err != nil {
-		return nil, err
+		return nil, statusOfEnd(err)
 	}
-	watched := &clientStream{permit: permit, options: &c.options, setting: s, calls: c.dependency.calls, single: !desc.ServerStreams}
+	watched := &clientStream{ctx: ctx, permit: permit, options: &c.options, setting: s, calls: c.dependency.calls, single: !desc.ServerStreams}
 	watched.began = watched.calls.clock.Now()
 	opened := false
 	defer func() {
@@ -55,6 +56,7 @@ func (c *connection) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc
 // only.
 type clientStream struct {
 	grpc.ClientStream
+	ctx     context.Context //nolint:containedctx // the caller's: its end tells who ended the stream
 	permit  guard.Permit
 	options *callOptions
 	setting *guard.Setting
@@ -80,11 +82,24 @@ func (s *clientStream) RecvMsg(m any) error {
 	return err
 }
 
-// finish ends the permit; only the first of several counts.
+// finish ends the permit; only the first of several counts. A stream that its
+// caller's deadline ends after it was answered says nothing: how long to watch is the
+// caller's choice.
 func (s *clientStream) finish(err error) {
 	var r guard.Result
+	first := time.Duration(s.first.Load())
 	if err != nil {
 		r = s.options.result(s.setting, err)
+		if first > 0 && r.Code == codes.DeadlineExceeded && isOver(s.ctx) {
+			r = decided(r, breaker.Neutral, false)
+		}
 	}
-	s.permit.Done(r, time.Duration(s.first.Load()))
+	s.permit.Done(r, first)
+}
+
+// isOver tells whether the deadline of a context has passed. That the server noticed
+// it may be known before the context does.
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ok && time.Until(deadline) <= 0
 }

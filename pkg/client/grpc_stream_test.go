@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/holdfast-dev/holdfast/internal/breaker"
 	"github.com/holdfast-dev/holdfast/pkg/client"
 )
 
@@ -175,6 +176,38 @@ func TestStreamsHaveNoDefaultDeadline(t *testing.T) {
 	}
 	if _, err := drain(stream); err != nil {
 		t.Error(err)
+	}
+}
+
+// A stream that is watched until a deadline ends as its caller wished: only one
+// without an answer by then says something.
+func TestStreamUntilItsDeadline(t *testing.T) {
+	for name, c := range map[string]struct{ messages, failures int }{"answered": {1, 0}, "not answered": {0, 1}} {
+		t.Run(name, func(t *testing.T) {
+			s := newShop(t)
+			s.stream = func(stream grpc.ServerStream) error {
+				for range c.messages {
+					stream.SendMsg(wrapperspb.String("m"))
+				}
+				<-stream.Context().Done()
+				return stream.Context().Err()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			stream, err := open(ctx, t, s.conn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := drain(stream); n != c.messages || status.Code(err) != codes.DeadlineExceeded {
+				t.Fatalf("%d messages, %v", n, err)
+			}
+			s.free(t)
+			for _, d := range s.plane.Client().Stats().Dependencies {
+				if d.Name == "shop" && d.Targets[0].Results[breaker.Failure] != uint64(c.failures) {
+					t.Errorf("counted %v", d.Targets[0].Results)
+				}
+			}
+		})
 	}
 }
 

@@ -43,6 +43,7 @@ type holder struct {
 	local   *flags.Local
 	localBy string // where local comes from
 	source  Source
+	ended   int64 // see endTime
 
 	cellsMu sync.Mutex
 	cells   map[string]*cell
@@ -102,24 +103,31 @@ func (h *holder) wall(end int64) time.Time {
 	if end == 0 {
 		return time.Time{}
 	}
-	left := end - h.stateTime()
-	return h.clock.Wall().Add(time.Duration(left) * time.Millisecond)
+	if now := h.stateTime(); now > 0 {
+		end += h.clock.Wall().UnixMilli() - now
+	}
+	return time.UnixMilli(end)
 }
 
-// setTime takes in an estimate of state time, 0 if it is not known. Messages arrive
-// late, never early, so the estimate that is furthest ahead is the nearest; it goes
-// back only where reset is set.
+// setTime takes in the estimate of state time, 0 if it is not known. Where it goes
+// back, what has ended is looked at again only if reset is set.
 func (h *holder) setTime(now int64, reset bool) {
 	if now == 0 {
 		return
 	}
-	ahead := now*int64(time.Millisecond) - h.clock.Now()
-	for {
-		was := h.ahead.Load()
-		if !reset && was >= ahead || h.ahead.CompareAndSwap(was, ahead) {
-			return
-		}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ahead.Store(now*int64(time.Millisecond) - h.clock.Now())
+	if reset {
+		h.ended = 0
 	}
+}
+
+// endTime returns the state time up to which everything has ended; 0 if it is not
+// known. It does not go back with the estimate. The caller holds mu.
+func (h *holder) endTime() int64 {
+	h.ended = max(h.ended, h.stateTime())
+	return h.ended
 }
 
 // stateTime returns the estimate of state time in milliseconds; 0 if it is not known.
@@ -136,11 +144,12 @@ func (h *holder) stateTime() int64 {
 func (h *holder) install(d document.Delta, replace bool, source Source) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	base := h.full
 	if replace {
-		base = flags.NewView(h.instance).WithLocal(h.local)
+		h.full = h.full.Replace(d)
+	} else {
+		h.full = h.full.Update(d)
 	}
-	h.full, h.source = base.Update(d), source
+	h.source = source
 	h.obey(replace)
 }
 
@@ -153,12 +162,16 @@ func (h *holder) decideLocally(l *flags.Local, from string) {
 	h.obey(true)
 }
 
+// longestLook is the longest time between two looks at what ends: by then the estimate
+// of state time may be another one.
+const longestLook = time.Hour
+
 // expire ends what has ended by now and returns in how long to look again; 0 if
 // nothing ends.
 func (h *holder) expire() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := h.stateTime()
+	now := h.endTime()
 	if v := h.view(); v != nil && now > 0 && v.Expire(now) != v {
 		h.obey(false)
 	}
@@ -166,7 +179,8 @@ func (h *holder) expire() time.Duration {
 	if v == nil || v.NextEnd() == 0 || now == 0 {
 		return 0
 	}
-	return max(time.Millisecond, time.Duration(v.NextEnd()-now)*time.Millisecond)
+	left := min(v.NextEnd()-now, longestLook.Milliseconds())
+	return max(time.Millisecond, time.Duration(left)*time.Millisecond)
 }
 
 // obey puts what holds now into force; replaced tells that it was not derived from
@@ -179,7 +193,7 @@ func (h *holder) obey(replaced bool) {
 	}
 	if !next.disabled && (h.source != FromDefaults || h.local != nil) {
 		next.view = h.full
-		if now := h.stateTime(); now > 0 {
+		if now := h.endTime(); now > 0 {
 			next.view = h.full.Expire(now)
 		}
 	}
@@ -193,7 +207,7 @@ func (h *holder) obey(replaced bool) {
 	h.exchange(next)
 	h.changes.Add(1)
 	change := ViewChanged{
-		Revision: revisionOf(next.view), Source: next.source, Modes: modesChanged(was.view, next.view), Problems: next.problems,
+		Revision: revisionOf(next.view), Source: next.source, Modes: modesChanged(was.view, next.view), Problems: h.problems(next),
 		Replaced: replaced || was.view == nil || next.view == nil,
 	}
 	if !change.Replaced {
@@ -236,52 +250,79 @@ type cell struct {
 	holder   *holder
 	key      string
 	resolved atomic.Pointer[flags.Resolved]
-	wanted   atomic.Uint32 // types that handles want, a bit each
+	loose    bool   // resolved is not kept up to date: the flag is looked up each time
+	wanted   uint32 // types that handles want, a bit each; under cellsMu
 }
+
+// maxCells bounds the flags whose handles are brought up to date with each view. A
+// program that makes handles of keys without end looks the further ones up.
+const maxCells = 10_000
 
 // cell returns the cell of a flag for a handle of a type.
 func (h *holder) cell(key string, wanted flags.Type) *cell {
 	h.cellsMu.Lock()
 	defer h.cellsMu.Unlock()
 	c, ok := h.cells[key]
+	if !ok && len(h.cells) >= maxCells {
+		return &cell{holder: h, key: key, loose: true}
+	}
 	if !ok {
 		c = &cell{holder: h, key: key}
 		c.resolved.Store(h.flag(key))
 		h.cells[key] = c
 	}
-	c.wanted.Or(1 << wanted)
+	c.wanted |= 1 << wanted
 	return c
 }
 
 // now returns the wall time for rules that look at it.
 func (c *cell) now(r *flags.Resolved) int64 { return c.holder.now(r) }
 
+// flag returns the flag as it is now; nil where the code decides.
+func (c *cell) flag() *flags.Resolved {
+	if c.loose {
+		return c.holder.flag(c.key)
+	}
+	return c.resolved.Load()
+}
+
 // decide returns the variant for the attributes; nil where the code decides.
 func (c *cell) decide(attributes []Attribute) *flags.Variant {
-	r := c.resolved.Load()
+	r := c.flag()
 	if r == nil {
 		return nil
 	}
 	return r.Evaluate(c.now(r), attributes...).Variant
 }
 
-// exchange lets next be obeyed: it points the cells at its flags, and notes handles
-// of another type than their flag. A cell that is made meanwhile waits for it.
+// exchange lets next be obeyed: it points the cells at its flags. A cell that is made
+// meanwhile waits for it.
 func (h *holder) exchange(next *holding) {
 	h.cellsMu.Lock()
 	defer h.cellsMu.Unlock()
-	for _, key := range slices.Sorted(maps.Keys(h.cells)) {
-		c := h.cells[key]
+	for key, c := range h.cells {
 		var r *flags.Resolved
 		if next.view != nil {
 			r = next.view.Flag(key)
 		}
 		c.resolved.Store(r)
-		if wanted := c.wanted.Load(); r != nil && r.Type() != flags.NullType && wanted != 1<<r.Type() {
-			next.problems = append(next.problems, fmt.Sprintf("flag/%s: is a %s, but the code reads it as another type", key, r.Type()))
-		}
 	}
 	h.current.Store(next)
+}
+
+// problems lists what cannot be obeyed, with the flags that the code has handles of
+// another type of.
+func (h *holder) problems(of *holding) []string {
+	h.cellsMu.Lock()
+	defer h.cellsMu.Unlock()
+	var all []string
+	for key, c := range h.cells {
+		if r := c.resolved.Load(); r != nil && r.Type() != flags.NullType && c.wanted != 1<<r.Type() {
+			all = append(all, fmt.Sprintf("flag/%s: is a %s, but the code reads it as another type", key, r.Type()))
+		}
+	}
+	slices.Sort(all)
+	return slices.Concat(of.problems, all)
 }
 
 // rules is a view with the settings given in code, as calls obey it.

@@ -129,7 +129,7 @@ func TestHandlesOfAnotherTypeAreReported(t *testing.T) {
 	if text.Get() != "x" || number.Get() != 7 {
 		t.Errorf("got %q and %d, want the defaults of the code", text.Get(), number.Get())
 	}
-	if got := p.holder.current.Load().problems; !slices.Equal(got, []string{"flag/beta: is a boolean, but the code reads it as another type"}) {
+	if got := c.Status().Problems; !slices.Equal(got, []string{"flag/beta: is a boolean, but the code reads it as another type"}) {
 		t.Errorf("problems: %q", got)
 	}
 }
@@ -199,5 +199,22 @@ func TestReadersRaceWithChanges(t *testing.T) {
 	readers.Wait()
 	if !c.Bool("beta", false).Get() || c.Bool("flag-0-0", true).Get() {
 		t.Error("handles are behind the view")
+	}
+}
+
+func TestHandlesAreBounded(t *testing.T) {
+	p := newTeller(t)
+	c := &Client{holder: p.holder}
+	p.put(document.Flag, "beta", onOff, 0)
+	for i := range maxCells {
+		c.Bool(fmt.Sprint("key-", i), false)
+	}
+	late := c.Bool("beta", true)
+	if late.Get() || len(p.holder.cells) != maxCells {
+		t.Errorf("a handle beyond the limit is %v; %d are kept", late.Get(), len(p.holder.cells))
+	}
+	p.put(document.Flag, "beta", `{"state":"ENABLED","variants":{"on":true,"off":false},"defaultVariant":"on"}`, 0)
+	if !late.Get() {
+		t.Error("a handle beyond the limit does not follow the view")
 	}
 }

@@ -137,12 +137,12 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 			return q.marked(by), err
 		}
 	}
-	err := t.Call(ctx, s, call)
+	err := t.Call(ctx, call.setting, call)
 	if err == nil {
 		return call.answer, nil
 	}
 	if t.point.Prepared(s) {
-		if by := t.point.After(ctx, s, degrade.Outcome(s.Policy, call.options.result(s, err), notMade(err)), err, q); by != "" {
+		if by := t.point.After(ctx, s, degrade.Outcome(s.Policy, call.options.result(call.setting, err), notMade(err)), err, q); by != "" {
 			call.discard()
 			return q.marked(by), nil
 		}

@@ -39,13 +39,16 @@ type httpCall struct {
 // by its Idempotency-Key or because somebody said so.
 func newHTTPCall(rt *roundTripper, s *guard.Setting, req *http.Request) *httpCall {
 	c := &httpCall{base: rt.base, req: req, setting: s, options: rt.options}
+	idempotent := rt.options.idempotent || s.Idempotent
 	switch req.Method {
 	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
-		c.options.idempotent = true
+		idempotent = true
 	default:
-		c.options.idempotent = rt.options.idempotent || s.Idempotent || req.Header.Get("Idempotency-Key") != ""
+		idempotent = idempotent || req.Header.Get("Idempotency-Key") != ""
 	}
-	c.again = c.options.idempotent && (req.Body == nil || req.Body == http.NoBody || req.GetBody != nil)
+	if c.again = idempotent && (req.Body == nil || req.Body == http.NoBody || req.GetBody != nil); c.again {
+		c.setting = s.Repeatable()
+	}
 	return c
 }
 
@@ -159,10 +162,9 @@ func (c *httpCall) Result(_ context.Context, err error) guard.Result {
 	case r.Code == codes.Unavailable, r.Code == codes.ResourceExhausted:
 		r.PushBack, r.PushedBack = retryAfter(c.answer)
 	}
-	if !r.Classified {
-		r.Retry, r.RetryKnown = c.setting.Policy.Retry.Retryable.Has(uint32(r.Code)), true
+	if !c.again {
+		r.Retry, r.RetryKnown = false, true
 	}
-	r.Retry = r.Retry && c.again
 	return r
 }
 

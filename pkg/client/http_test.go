@@ -132,6 +132,56 @@ func TestHTTPRetriesWhatMayBeRepeated(t *testing.T) {
 	}
 }
 
+// An attempt that runs into per_attempt is made again, as that of any other call.
+func TestHTTPRetriesAttemptsThatTakeTooLong(t *testing.T) {
+	for method, want := range map[string]int{"GET": 2, "POST": 1} {
+		t.Run(method, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := opened(t, map[string]string{"billing": `{"timeouts":{"per_attempt":"1s"}}`})
+				made := 0
+				resp, err := c.RoundTripper("billing", remote(func(req *http.Request) (*http.Response, error) {
+					if made++; made == 1 {
+						<-req.Context().Done()
+						return nil, req.Context().Err()
+					}
+					resp, _ := respond(200, "")
+					return resp, nil
+				})).RoundTrip(request(t, method, nil))
+				if made != want || (err == nil) != (want == 2) {
+					t.Errorf("%d attempts, %v; want %d", made, err, want)
+				}
+				if err == nil {
+					resp.Body.Close()
+				}
+			})
+		})
+	}
+}
+
+// What a classifier calls a failure is tried again where the method may be.
+func TestHTTPRetriesWhatIsClassified(t *testing.T) {
+	for method, want := range map[string]int{"GET": 2, "POST": 1} {
+		t.Run(method, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := opened(t, nil)
+				made := 0
+				resp, err := c.RoundTripper("billing", remote(func(*http.Request) (*http.Response, error) {
+					status := http.StatusOK
+					if made++; made == 1 {
+						status = http.StatusLocked
+					}
+					resp, _ := respond(status, "")
+					return resp, nil
+				}), Classify(func(error) Outcome { return Failure })).RoundTrip(request(t, method, nil))
+				if err != nil || made != want {
+					t.Fatalf("%d attempts, %v; want %d", made, err, want)
+				}
+				resp.Body.Close()
+			})
+		})
+	}
+}
+
 func TestHTTPObeysRetryAfter(t *testing.T) {
 	for _, test := range []struct {
 		after    func() string

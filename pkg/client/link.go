@@ -8,16 +8,14 @@ import (
 type link Client
 
 // Install implements session.Handler.
-func (l *link) Install(change session.Change) session.Report {
-	h := l.holder
-	h.setTime(change.StateTime, change.Replace)
-	h.install(change.Delta, change.Replace, Source(change.Source.String()))
-	return h.report()
+func (l *link) Install(change session.Change) {
+	l.holder.setTime(change.StateTime, change.Replace)
+	l.holder.install(change.Delta, change.Replace, Source(change.Source.String()))
 }
 
-// report tells how well the instance obeys.
-func (h *holder) report() session.Report {
-	now := h.current.Load()
+// Report implements session.Handler.
+func (l *link) Report() session.Report {
+	now := l.holder.current.Load()
 	report := session.Report{OverriddenBy: now.by}
 	for _, p := range now.reported {
 		report.Problems = append(report.Problems, session.Problem(p))
@@ -26,7 +24,10 @@ func (h *holder) report() session.Report {
 }
 
 // StateTime implements session.Handler.
-func (l *link) StateTime(now int64) { l.holder.setTime(now, false) }
+func (l *link) StateTime(now int64) {
+	l.holder.setTime(now, false)
+	(*Client)(l).look()
+}
 
 // Connected implements session.Handler.
 func (l *link) Connected(server session.Server) {

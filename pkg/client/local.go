@@ -78,10 +78,17 @@ func (f *localFile) look() (*flags.Local, bool) {
 
 // readLocal returns the content of a file; nil if there is none.
 func readLocal(path string) ([]byte, error) {
-	file, err := os.Open(path)
+	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the file
+	}
+	if !info.Mode().IsRegular() { // opening a pipe would wait for somebody to write
+		return nil, fmt.Errorf("%s: is no regular file", path)
+	}
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it names the file
 	}

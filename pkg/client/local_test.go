@@ -49,6 +49,13 @@ func TestLocalFile(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	look("a directory", false)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
 	if l, changed := f.look(); !changed || l != nil {
 		t.Errorf("a removed file: %+v, %v", l, changed)
 	}

@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -16,7 +15,7 @@ import (
 	"github.com/holdfast-dev/holdfast/pkg/client"
 )
 
-func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func closeClient(t *testing.T, c *client.Client) {
 	t.Helper()
@@ -30,6 +29,10 @@ func closeClient(t *testing.T, c *client.Client) {
 func TestOpenRefusesAWrongConfiguration(t *testing.T) {
 	for want, config := range map[string]client.Config{
 		"Service is empty":             {},
+		"Service: ":                    {Service: "s\n"},
+		"Service: name has":            {Service: strings.Repeat("s", 250)},
+		"InstanceID: ":                 {Service: "s", InstanceID: "pod\x1b"},
+		"Labels: ":                     {Service: "s", Labels: map[string]string{"": "eu-1"}},
 		"Namespace":                    {Service: "s", Namespace: "a\x00b"},
 		"Policies: payments":           {Service: "s", Policies: map[string]string{"payments": `{"circuit_breaker": {"failure_treshold": 3}}`}},
 		`did you mean`:                 {Service: "s", Policies: map[string]string{"payments": `{"circuit_breaker": {"failure_treshold": 3}}`}},
@@ -51,7 +54,7 @@ func TestOpenWithoutAnybodyThere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer mute.Close() //nolint:errcheck // nothing depends on it
+	defer mute.Close()
 	begin := time.Now()
 	c, err := client.Open(t.Context(), client.Config{
 		Servers: []string{mute.Addr().String(), "127.0.0.1:1"}, Service: "s", OpenTimeout: 50 * time.Millisecond, Logger: silent(), CacheDir: t.TempDir(),

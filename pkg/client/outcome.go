@@ -88,6 +88,7 @@ func resultOf(err error) guard.Result {
 		return guard.Result{Code: codeOf(err)}
 	}
 	r := guard.Result{Code: s.Code()}
+	var why guard.Reason
 	for _, detail := range s.Details() {
 		switch detail := detail.(type) {
 		case *errdetails.RetryInfo:
@@ -95,11 +96,10 @@ func resultOf(err error) guard.Result {
 				r.PushedBack, r.PushBack = true, delay.AsDuration()
 			}
 		case *errdetails.ErrorInfo:
-			if detail.GetDomain() == guard.Domain {
-				ruledOut(&r, guard.Reason(detail.GetReason()))
-			}
+			why = refusal(detail)
 		}
 	}
+	ruledOut(&r, why)
 	return r
 }
 
@@ -111,10 +111,16 @@ func ruledOut(r *guard.Result, reason guard.Reason) {
 		*r = decided(*r, breaker.Neutral, false)
 	case guard.BulkheadFull, guard.BulkheadTimeout:
 		*r = decided(*r, breaker.Overload, false)
-	case guard.BreakerOpen, guard.Rejected: // it passes on what happens behind it: the code tells how bad that is
-		r.Retry, r.RetryKnown = false, true
+	case guard.BreakerOpen, guard.Rejected:
+		// It passes on what happens behind it. The code tells how bad that is; the pause is
+		// not the server's own, and would let one open breaker open all those before it.
+		*r = guard.Result{Code: r.Code, RetryKnown: true}
 	}
 }
+
+// isPassedOn tells whether ruledOut found that a server passes on what happens
+// behind it.
+func isPassedOn(r *guard.Result) bool { return r.RetryKnown && !r.Classified }
 
 // notMade tells whether an error says that rules of this or the other side refused
 // the call.
@@ -127,11 +133,24 @@ func notMade(err error) bool {
 		return false
 	}
 	for _, detail := range s.Details() {
-		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == guard.Domain {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && refusal(info) != "" {
 			return true
 		}
 	}
 	return false
+}
+
+// refusal returns the reason for which rules refused a call. It is empty for all
+// else, which may come from a server of the control plane.
+func refusal(info *errdetails.ErrorInfo) guard.Reason {
+	reason := guard.Reason(info.GetReason())
+	switch reason {
+	case guard.BreakerOpen, guard.BulkheadFull, guard.BulkheadTimeout, guard.DeadlineTooNear, guard.Shed, guard.Degraded, guard.Rejected:
+		if info.GetDomain() == guard.Domain {
+			return reason
+		}
+	}
+	return ""
 }
 
 // statusOf returns the gRPC status in an error, if there is one.
@@ -175,7 +194,7 @@ const pushBackKey = "grpc-retry-pushback-ms"
 // number of milliseconds, or several, mean never.
 func readPushBack(r *guard.Result, trailer metadata.MD) {
 	values := trailer[pushBackKey]
-	if len(values) == 0 {
+	if len(values) == 0 || isPassedOn(r) {
 		return
 	}
 	r.PushedBack, r.PushBack = true, -1

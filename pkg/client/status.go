@@ -51,7 +51,7 @@ func (c *Client) Status() Status {
 	now := c.holder.current.Load()
 	s := Status{
 		InstanceID: c.config.InstanceID, Service: c.config.Service, Namespace: c.config.Namespace,
-		Source: now.source, Revision: revisionOf(now.view), OverriddenBy: now.by, Disabled: now.disabled, Problems: now.problems,
+		Source: now.source, Revision: revisionOf(now.view), OverriddenBy: now.by, Disabled: now.disabled, Problems: c.holder.problems(now),
 	}
 	if c.session == nil {
 		return s

@@ -36,6 +36,7 @@ type Plane struct {
 	feed     feed.Feed
 	revision uint64
 	tree     document.Tree
+	runs     bool
 }
 
 // Option changes how a Plane is made.
@@ -78,7 +79,7 @@ func New(tb testing.TB, opts ...Option) *Plane {
 		o.config.Logger = slog.New(slog.NewTextHandler(output{tb}, nil))
 	}
 	o.config.CacheDir = ""
-	p := &Plane{tb: tb, feed: feed.Feed{Clock: clock.Manual(o.start)}}
+	p := &Plane{tb: tb, runs: o.runs, feed: feed.Feed{Clock: clock.Manual(o.start)}}
 	if o.runs {
 		p.feed.Clock = clock.New()
 	}
@@ -193,6 +194,10 @@ func (p *Plane) ReleaseBreaker(dependency string) {
 
 // Advance moves the clock.
 func (p *Plane) Advance(d time.Duration) {
+	p.tb.Helper()
+	if p.runs {
+		p.tb.Fatal("clienttest: Advance of a clock that runs by itself")
+	}
 	p.feed.Clock.Advance(d)
 	p.feed.Expire()
 }

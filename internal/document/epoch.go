@@ -1,4 +1,4 @@
-package state
+package document
 
 import (
 	"encoding/hex"
@@ -8,7 +8,7 @@ import (
 )
 
 // Epoch tells one history of revisions from another. The zero value is that of
-// a state that has not been given a lineage yet.
+// who has no lineage yet.
 type Epoch struct {
 	// Lineage is drawn once per cluster and kept by backups.
 	Lineage [16]byte
