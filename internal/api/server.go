@@ -108,7 +108,7 @@ func New(config Config) *Server {
 	})
 	s.sessions = &sessionService{
 		replica: config.Replica, self: config.ServerID, hub: config.Hub, encoder: encoder,
-		metrics: m, registry: known, logger: config.Logger, helloTime: MaxHelloTime,
+		metrics: m, registry: known, logger: config.Logger, helloTime: MaxHelloTime, staleTime: staleTime,
 	}
 	holdfastv1.RegisterSessionServiceServer(s.grpc, s.sessions)
 	registerBehind(config.Registerer, s.sessions.behind)

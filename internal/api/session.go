@@ -38,6 +38,9 @@ type sessionService struct {
 	logger   *slog.Logger
 	// helloTime is how long a new session may take to say who it is.
 	helloTime time.Duration
+	// staleTime is how long this server may hear no leader before it sends its
+	// sessions away.
+	staleTime time.Duration
 	// readers are the goroutines that read from sessions. Each ends with its stream,
 	// which is shortly after the handler.
 	readers sync.WaitGroup
@@ -69,6 +72,7 @@ func (s *sessionService) Connect(stream connectStream) error {
 		return err
 	}
 	defer func() { joined.Leave(time.Now()) }()
+	defer watchLoyalty(s.replica, s.staleTime, end).stop()
 	if err := stream.Send(s.welcome()); err != nil {
 		return err
 	}

@@ -5,7 +5,9 @@ import "github.com/holdfast-dev/holdfast/internal/flags"
 // Attribute is one thing that rules can look at: see Targeting, String and others.
 type Attribute = flags.Attribute
 
-// Value is a value of the flag language.
+// Value is a value of the flag language: null, a boolean, a number, a string, a list
+// or an object. AsBool, AsInt, AsFloat and AsString return it where it has that type;
+// Elements and Members those of lists and objects; AppendJSON writes it.
 type Value = flags.Value
 
 // Targeting returns the attribute that says for whom a flag is evaluated: rules

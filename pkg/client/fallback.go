@@ -3,6 +3,13 @@ package client
 import "github.com/holdfast-dev/holdfast/internal/degrade"
 
 // Call is what a fallback answers.
+//
+//	type Call struct {
+//		Dependency, Target string // Target is the method or operation
+//		Request            any    // the message of a unary gRPC call, nil otherwise; it must not be changed or kept
+//		Cause              error  // why the call failed; nil where a mode wants the fallback before it is made
+//		By                 string // the level of the mode then, and the policy otherwise
+//	}
 type Call = degrade.Call
 
 // FallbackFunc answers in place of a dependency: with a message of the method's
