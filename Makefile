@@ -70,7 +70,7 @@ fuzz: ## Run every fuzz target for FUZZTIME each
 	  done; \
 	done
 
-bench: ## Benchmarks of the packages, then the cluster beside etcd (about 15 min)
+bench: ## Benchmarks of the packages, then the cluster beside their peers (about 22 min)
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
 	cd test/bench && $(GO) run . all
 

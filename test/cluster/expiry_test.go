@@ -30,6 +30,9 @@ func (s *sampler) run(ctx context.Context, c *cluster.Cluster) {
 			if err != nil || len(st.GetHeader().GetEpoch().GetLineage()) == 0 {
 				continue
 			}
+			if st.GetLeaderId() == "" {
+				continue // status is told always; who has no leader serves nothing yet
+			}
 			s.note(st)
 		}
 		time.Sleep(10 * time.Millisecond)
