@@ -49,7 +49,7 @@ func runLoad(ctx context.Context, args []string, out, errOut io.Writer) error {
 		defer close(ended)
 		customers.Run(ctx)
 	}()
-	show(ctx, out, func(ctx context.Context) fleet.Frame {
+	show(ctx, out, fleet.Above{}, func(ctx context.Context) fleet.Frame {
 		return fleet.Look(time.Since(began), "", customers, instances.Ask(ctx))
 	})
 	cancel()
@@ -58,7 +58,7 @@ func runLoad(ctx context.Context, args []string, out, errOut io.Writer) error {
 }
 
 // show shows frames until ctx ends.
-func show(ctx context.Context, out io.Writer, look func(context.Context) fleet.Frame) {
+func show(ctx context.Context, out io.Writer, above fleet.Above, look func(context.Context) fleet.Frame) {
 	size, color := terminal(out)
-	fleet.Show(ctx, out, size, color, look)
+	fleet.Show(ctx, out, size, color, above, look)
 }

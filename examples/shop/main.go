@@ -20,6 +20,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/holdfast-dev/holdfast/examples/shop/internal/demo"
+	"github.com/holdfast-dev/holdfast/examples/shop/internal/fleet"
 	"github.com/holdfast-dev/holdfast/examples/shop/internal/service"
 )
 
@@ -184,8 +185,9 @@ func runDemo(ctx context.Context, args []string, out, errOut io.Writer) error {
 	if *script {
 		return errors.Join(d.Script(ctx), d.Close())
 	}
-	_, _ = io.WriteString(out, d.Hints()+"\n")
-	show(ctx, out, d.Look)
+	hints := d.Hints() + "\n"
+	_, _ = io.WriteString(out, hints)
+	show(ctx, out, fleet.Above{Lines: strings.Count(hints, "\n"), Elsewhere: "  what to try: examples/shop/README.md"}, d.Look)
 	_, _ = fmt.Fprintln(out, "\nstopping …")
 	return d.Close()
 }

@@ -41,6 +41,9 @@ const (
 	// MetaActualRevision is the mod_revision that a resource has; 0 when it does
 	// not exist.
 	MetaActualRevision = "actual_revision"
+	// MetaEpoch is the epoch of the server that refuses a cursor of another cluster,
+	// as "lineage/counter".
+	MetaEpoch = "epoch"
 	// MetaRevision is the revision that this server has applied.
 	MetaRevision = "revision"
 )
@@ -165,6 +168,7 @@ func asStatus(err error) error {
 func failureOf(err error) *Error {
 	var rejection *state.Rejection
 	var notLeader *consensus.NotLeaderError
+	var foreign *watch.ForeignLineageError
 	switch {
 	case errors.As(err, &rejection):
 		return rejected(rejection, nil)
@@ -180,8 +184,8 @@ func failureOf(err error) *Error {
 		return newError(ReasonMemberNotFound, err, "%v", err)
 	case errors.Is(err, consensus.ErrNotCaughtUp):
 		return newError(ReasonMemberBehind, err, "%v", err)
-	case errors.Is(err, watch.ErrForeignLineage):
-		return newError(ReasonForeignLineage, err, "the cursor belongs to another cluster: %v", err)
+	case errors.As(err, &foreign):
+		return newError(ReasonForeignLineage, err, "the cursor belongs to another cluster: %v", err).with(MetaEpoch, foreign.Here.String())
 	case errors.Is(err, watch.ErrForkedEpoch):
 		return newError(ReasonForkedEpoch, err, "the cursor's epoch has this one's number and is another: %v", err)
 	case errors.Is(err, registry.ErrReplaced):

@@ -154,7 +154,7 @@ func TestErrorsOfBelow(t *testing.T) {
 		"unavailable":       {fmt.Errorf("%w: %w", consensus.ErrUnavailable, context.DeadlineExceeded), ReasonUnavailable},
 		"not a member":      {fmt.Errorf("remove: %w", consensus.ErrNotMember), ReasonMemberNotFound},
 		"not caught up":     {consensus.ErrNotCaughtUp, ReasonMemberBehind},
-		"foreign":           {watch.ErrForeignLineage, ReasonForeignLineage},
+		"foreign":           {&watch.ForeignLineageError{}, ReasonForeignLineage},
 		"forked":            {watch.ErrForkedEpoch, ReasonForkedEpoch},
 		"cancelled":         {fmt.Errorf("wait: %w", context.Canceled), ReasonCancelled},
 		"deadline":          {context.DeadlineExceeded, ReasonDeadlineExceeded},

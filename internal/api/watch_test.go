@@ -249,7 +249,13 @@ func TestWatchRefusals(t *testing.T) {
 		"interval":        {&holdfastv1.WatchRequest{ProgressInterval: durationpb.New(-1)}, ReasonInvalidRequest},
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) { expect(t, n.watch(t.Context(), t, test.req).next(), test.reason) })
+		t.Run(name, func(t *testing.T) {
+			err := n.watch(t.Context(), t, test.req).next()
+			expect(t, err, test.reason)
+			if told := infoOf(err).GetMetadata()[MetaEpoch]; test.reason == ReasonForeignLineage && told != epoch.String() {
+				t.Errorf("the server says that it is of %q, it is of %s", told, epoch)
+			}
+		})
 	}
 }
 

@@ -113,6 +113,7 @@ func (a *app) applyManifests(ctx context.Context, manifests []*manifest, f *appl
 			return err
 		}
 	}
+	a.addWarnings(v, a.checkApplied(ctx, manifests, p))
 	if err := a.finish(ctx, v, f.wait && v.changed() > 0); err != nil {
 		return err
 	}

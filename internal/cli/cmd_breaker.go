@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,11 +12,28 @@ import (
 
 // breakerCommand is everything about breakers that are held by hand.
 func (a *app) breakerCommand() *cobra.Command {
-	return a.group("breaker", "Hold the breaker of a dependency open or closed for a while",
+	c := a.group("breaker", "Hold the breaker of a dependency open or closed for a while",
 		`holdfast breaker hold payments open --for 20m --reason "provider down"
 holdfast breaker list
 holdfast breaker release payments`,
 		a.breakerHold(), a.breakerRelease(), a.breakerList())
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		err := a.groupRun(cmd, args)
+		if len(args) == 0 {
+			return err
+		}
+		// How a breaker is held is often typed as what to do with it.
+		hold, known := map[string]string{"open": "open", "close": "closed", "closed": "closed"}[args[0]]
+		if f, ok := errors.AsType[*failure](err); ok && known {
+			dependency := "DEPENDENCY"
+			if len(args) > 1 {
+				dependency = shellQuote(args[1])
+			}
+			f.hints = []string{fmt.Sprintf("did you mean `holdfast breaker hold %s %s`?", dependency, hold)}
+		}
+		return err
+	}
+	return c
 }
 
 // breakerHold is `breaker hold DEPENDENCY open|closed`.
@@ -67,6 +86,7 @@ holdfast breaker hold payments open --method /shop.Payments/Refund --reason "ref
 				return o.spec.Breaker == dependency && o.spec.Hold == "open" && hold == "closed" &&
 					(o.spec.Method == "" || method == "" || o.spec.Method == method)
 			},
+			check: func(ctx context.Context) []string { return a.checkDependency(ctx, dependency) },
 		})
 	}
 	return cmd

@@ -155,6 +155,10 @@ func (a *app) setMode(ctx context.Context, mode, level string, scope *scopeSpec,
 	return a.setOverride(ctx, put{
 		spec: spec, others: others, flags: of, text: text,
 		wins: func(o override) bool { return o.spec.Mode == mode && m.rank(o.spec.Level) > rank },
+		check: func(ctx context.Context) []string {
+			key := document.Key{Kind: document.Mode, Name: mode}
+			return a.checkLevel(ctx, &manifest{namespace: a.namespace(), key: key, spec: def.GetSpec()}, rank)
+		},
 	})
 }
 

@@ -29,7 +29,7 @@ func (a *app) completeNames(kind document.Kind) func(*cobra.Command, []string, s
 		if a.quickly(cmd) {
 			ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 			defer cancel()
-			names, _ := a.names(ctx, kind, typed, 1)
+			names, _ := a.names(ctx, a.namespace(), kind, typed, 1)
 			for _, name := range names {
 				if !slices.Contains(args, name) {
 					out = append(out, name)

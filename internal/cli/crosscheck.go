@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -15,34 +16,50 @@ const crossHints = 50
 
 // crossChecker looks names that definitions use up among the definitions.
 type crossChecker struct {
-	reader   *manifestReader
 	declared map[place]*manifest
 	// names lists what is declared, by kind and namespace.
 	names map[place][]string
 	hints int
+	// missing says that a key, which follows, is nowhere.
+	missing string
+	// served finds what servers have; nil where only files count.
+	served   *servedDefinitions
+	problems []problem
 }
 
-// crossCheck adds what is wrong between the definitions that a reader has read.
-func crossCheck(r *manifestReader) {
-	c := &crossChecker{reader: r, declared: map[place]*manifest{}, names: map[place][]string{}}
-	all := slices.Concat(r.faulty, r.manifests)
+// newCrossChecker returns a checker among definitions.
+func newCrossChecker(all []*manifest) *crossChecker {
+	c := &crossChecker{declared: map[place]*manifest{}, names: map[place][]string{}, missing: "the files do not declare"}
 	for _, m := range all {
 		c.declared[place{m.namespace, m.key}] = m
 		kind := place{m.namespace, document.Key{Kind: m.key.Kind}}
 		c.names[kind] = append(c.names[kind], m.key.Name)
 	}
+	return c
+}
+
+// crossCheck adds what is wrong between the definitions that a reader has read.
+func crossCheck(r *manifestReader) {
+	all := slices.Concat(r.faulty, r.manifests)
+	c := newCrossChecker(all)
+	c.definitions(all)
+	r.problems = append(r.problems, c.problems...)
+}
+
+// definitions checks what definitions use.
+func (c *crossChecker) definitions(all []*manifest) {
 	for _, m := range all {
 		switch m.key.Kind { //nolint:exhaustive // others name nothing
 		case document.Mode:
-			c.mode(m)
+			c.mode(m, math.MaxInt)
 		case document.Override:
 			c.override(m)
 		}
 	}
 }
 
-// mode checks the effects of a mode.
-func (c *crossChecker) mode(m *manifest) {
+// mode checks the effects of the first levels of a mode.
+func (c *crossChecker) mode(m *manifest, levels int) {
 	var spec struct {
 		Levels []struct {
 			Effects []struct {
@@ -53,7 +70,7 @@ func (c *crossChecker) mode(m *manifest) {
 	if json.Unmarshal(m.spec, &spec) != nil {
 		return // the validator has told
 	}
-	for i, level := range spec.Levels {
+	for i, level := range spec.Levels[:min(levels, len(spec.Levels))] {
 		for j, effect := range level.Effects {
 			path := document.Path("levels").Index(i).Key("effects").Index(j)
 			switch {
@@ -100,9 +117,21 @@ func (c *crossChecker) find(m *manifest, path document.Path, key document.Key) *
 	if def := c.declared[at]; def != nil {
 		return def
 	}
-	text := fmt.Sprintf("the files do not declare %s", key)
+	if c.served != nil {
+		if def, known := c.served.find(at); def != nil || !known {
+			return def
+		}
+	}
+	text := c.missing + " " + key.String()
 	if c.hints++; c.hints <= crossHints {
-		if hint := didYouMean(key.Name, c.names[place{m.namespace, document.Key{Kind: key.Kind}}]); hint != "" {
+		kind := place{m.namespace, document.Key{Kind: key.Kind}}
+		names := c.names[kind]
+		if c.served != nil {
+			names = slices.Concat(names, c.served.names(kind))
+			slices.Sort(names)
+			names = slices.Compact(names)
+		}
+		if hint := didYouMean(key.Name, names); hint != "" {
 			text += "; " + hint
 		}
 	}
@@ -123,7 +152,9 @@ func (c *crossChecker) among(m *manifest, path document.Path, def *manifest, wha
 }
 
 func (c *crossChecker) add(m *manifest, path document.Path, text string, warning bool) {
-	c.reader.problems = append(c.reader.problems, problem{
-		file: m.file, line: m.specNode.Locate(string(path)).Line, key: m.String(), path: string(path), text: text, warning: warning,
-	})
+	p := problem{file: m.file, key: m.String(), path: string(path), text: text, warning: warning}
+	if at := m.specNode.Locate(p.path); at != nil {
+		p.line = at.Line
+	}
+	c.problems = append(c.problems, p)
 }

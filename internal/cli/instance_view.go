@@ -198,22 +198,22 @@ func (a *app) instanceTable(list []instanceView) error {
 	const zone = "zone"
 	t := table{}
 	if a.wide {
-		t.row("ID", "SERVICE", "LABELS", "SERVER", "CONNECTED", "REVISION", "BEHIND", "SOURCE", "STATE", "ADDRESS", "HOST", "SDK", "CERTIFICATE")
+		t.row("ID", "SERVICE", "LABELS", "SERVER", "CONNECTED", "REVISION", "BEHIND", "STATE", "ADDRESS", "HOST", "SDK", "CERTIFICATE", "STARTED FROM")
 	} else {
-		t.row("ID", "SERVICE", "ZONE", "SERVER", "CONNECTED", "REVISION", "BEHIND", "SOURCE", "STATE")
+		t.row("ID", "SERVICE", "ZONE", "SERVER", "CONNECTED", "REVISION", "BEHIND", "STATE")
 	}
 	for _, v := range list {
 		labels := v.Labels[zone]
 		if a.wide {
 			labels = labelText(v.Labels)
 		}
-		cells := []string{v.ID, dash(v.Service), dash(labels), dash(v.ServerID), a.seen(v), fmt.Sprint(v.Revision), v.behind(), v.Source, v.state()}
+		cells := []string{v.ID, dash(v.Service), dash(labels), dash(v.ServerID), a.seen(v), fmt.Sprint(v.Revision), v.behind(), v.state()}
 		if a.wide {
-			cells = append(cells, dash(v.Address), dash(v.Host), dash(v.SDK), dash(v.AuthenticatedAs))
+			cells = append(cells, dash(v.Address), dash(v.Host), dash(v.SDK), dash(v.AuthenticatedAs), v.Source)
 		}
 		t.row(cells...)
 	}
-	const state = 8
+	const state = 7
 	t.paint = func(row, column int, text string) string {
 		switch {
 		case row == 0:
@@ -263,7 +263,7 @@ func (a *app) tellInstance(v instanceView, to *newest) error {
 		obeys += fmt.Sprintf("; the newest is %d", to.revision)
 	}
 	t.row("Obeys", obeys)
-	t.row("Source", v.Source+" (when it connected)")
+	t.row("Started from", v.Source)
 	t.row("Process", fmt.Sprintf("host %s, SDK %s, incarnation %d", dash(v.Host), dash(v.SDK), v.Incarnation))
 	t.row("Certificate", dash(v.AuthenticatedAs))
 	t.row("Overridden by", dash(v.OverriddenBy))

@@ -97,14 +97,14 @@ func TestInstancesAreListed(t *testing.T) {
 		return run(inTime(t), t, terminal{}, "", nil, append([]string{"instances", "--addr", f.addr}, args...)...)
 	}
 	got := list()
-	got.want(t, exitOK, "ID      SERVICE   ZONE  SERVER  CONNECTED  REVISION  BEHIND  SOURCE   STATE\n",
+	got.want(t, exitOK, "ID      SERVICE   ZONE  SERVER  CONNECTED  REVISION  BEHIND  STATE\n",
 		"Note: 5 instances, 5 connected, 2 behind revision 7, 2 that cannot obey all of it or are overridden locally\n")
 	for _, line := range []string{
-		"c       checkout  eu-1  s1      for 3m     7         -       disk     obeys\n",
-		"cc      checkout  eu-1  s1      for 3m     5         2       disk     behind\n",
-		"d       checkout  eu-1  s1      for 3m     0         ?       disk     has told nothing yet\n",
-		"broken  checkout  eu-1  s1      for 3m     7         -       disk     obeys, 3 problems\n",
-		"off     checkout  eu-1  s1      for 3m     8         -       unknown  obeys, overridden by HOLDFAST_DISABLE\n",
+		"c       checkout  eu-1  s1      for 3m     7         -       obeys\n",
+		"cc      checkout  eu-1  s1      for 3m     5         2       behind\n",
+		"d       checkout  eu-1  s1      for 3m     0         ?       has told nothing yet\n",
+		"broken  checkout  eu-1  s1      for 3m     7         -       obeys, 3 problems\n",
+		"off     checkout  eu-1  s1      for 3m     8         -       obeys, overridden by HOLDFAST_DISABLE\n",
 	} {
 		got.want(t, exitOK, line)
 	}
@@ -113,7 +113,7 @@ func TestInstancesAreListed(t *testing.T) {
 	}
 	list("--all").want(t, exitOK, "gone    checkout  eu-1  s1      no, 2m ago")
 	list("list", "-o", "wide").want(t, exitOK, "tier=gold,zone=eu-1  s1", "")
-	list("-o", "wide").want(t, exitOK, "10.0.0.7:51234  web7  holdfast-go/0.3.0  -\n")
+	list("-o", "wide").want(t, exitOK, "10.0.0.7:51234  web7  holdfast-go/0.3.0  -            disk\n")
 	list("--behind").want(t, exitOK, "cc  checkout", "2 instances, 2 connected, 2 behind revision 7")
 	list("--behind", "5").want(t, exitOK, "d   checkout", "1 instance, 1 connected")
 	list("--behind=99", "-l", " zone in (eu-1 , eu-2)").want(t, exitOK, "broken")

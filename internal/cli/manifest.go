@@ -51,9 +51,13 @@ type problem struct {
 	warning bool
 }
 
-// String returns the problem as "file:line: key: path: text".
+// String returns the problem as "file:line: key: path: text", without the place
+// where it is of no file.
 func (p problem) String() string {
-	text := fmt.Sprintf("%s:%d: ", p.file, p.line)
+	text := ""
+	if p.file != "" {
+		text = fmt.Sprintf("%s:%d: ", p.file, p.line)
+	}
 	if p.warning {
 		text += "warning: "
 	}

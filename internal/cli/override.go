@@ -293,7 +293,7 @@ func (a *app) reason(given string) (string, error) {
 	}
 	if len(given) < minReason {
 		if given != "" {
-			return "", usage("--reason %q is too short to help anybody later", given)
+			return "", usage("--reason %q is too short to help anybody later: write at least %d characters", given, minReason)
 		}
 		return "", usage("--reason is missing: an override says why it is there").hint(`--reason "what is going on"`)
 	}
@@ -310,6 +310,9 @@ type put struct {
 	wins func(override) bool
 	// text says in the table format what is so now, without the time.
 	text string
+	// check returns warnings about what the override uses. It runs after the write,
+	// which does not wait for it; nil checks nothing.
+	check func(context.Context) []string
 }
 
 // setOverride creates or replaces the override of a target and scope.
@@ -365,6 +368,9 @@ func (a *app) setOverride(ctx context.Context, p put) error {
 			return err
 		}
 	}
+	if p.check != nil {
+		a.addWarnings(v, p.check(ctx))
+	}
 	return a.finish(ctx, v, p.flags.wait)
 }
 
@@ -406,9 +412,7 @@ func (a *app) tellOthers(v *resultView, p put, name string, replaced *override) 
 		if o.name() == name || !p.wins(o) {
 			continue
 		}
-		text := "still wins where both hold: " + a.describe(o)
-		v.Warnings = append(v.Warnings, text)
-		a.warn("%s", text)
+		a.addWarnings(v, []string{"still wins where both hold: " + a.describe(o)})
 	}
 }
 

@@ -24,15 +24,24 @@ const (
 // get returns one resource of the namespace. A missing one is a failure that
 // names those with similar names.
 func (a *app) get(ctx context.Context, key document.Key, read *holdfastv1.ReadOptions) (*holdfastv1.Resource, error) {
-	res, err := query(ctx, a.remote, &holdfastv1.GetRequest{Key: key.Proto(a.namespace()), Read: read},
-		func(c *grpc.ClientConn) func(context.Context, *holdfastv1.GetRequest, ...grpc.CallOption) (*holdfastv1.GetResponse, error) {
-			return holdfastv1.NewStateServiceClient(c).Get
-		})
+	r, err := a.fetch(ctx, key.Proto(a.namespace()), read)
 	if status.Code(err) == codes.NotFound && !errors.Is(err, errInterrupted) {
 		return nil, a.notFound(ctx, key)
 	}
 	if err != nil {
 		return nil, a.rpcFailure("get "+key.String(), err)
+	}
+	return r, nil
+}
+
+// fetch returns one resource, or the error of the call.
+func (a *app) fetch(ctx context.Context, key *holdfastv1.ResourceKey, read *holdfastv1.ReadOptions) (*holdfastv1.Resource, error) {
+	res, err := query(ctx, a.remote, &holdfastv1.GetRequest{Key: key, Read: read},
+		func(c *grpc.ClientConn) func(context.Context, *holdfastv1.GetRequest, ...grpc.CallOption) (*holdfastv1.GetResponse, error) {
+			return holdfastv1.NewStateServiceClient(c).Get
+		})
+	if err != nil {
+		return nil, err
 	}
 	a.learnTime(res.GetHeader())
 	return res.GetResource(), nil
@@ -41,7 +50,7 @@ func (a *app) get(ctx context.Context, key document.Key, read *holdfastv1.ReadOp
 // notFound says that a resource does not exist, and which ones sound like it.
 func (a *app) notFound(ctx context.Context, key document.Key) error {
 	f := fail(exitNotFound, "there is no %s %q%s", key.Kind, key.Name, a.inNamespace())
-	names, err := a.names(ctx, key.Kind, "", suggestPages)
+	names, err := a.names(ctx, a.namespace(), key.Kind, "", suggestPages)
 	switch {
 	case err != nil:
 		return f
@@ -56,10 +65,10 @@ func (a *app) notFound(ctx context.Context, key document.Key) error {
 	return f.hint("see `holdfast %s list`", key.Kind)
 }
 
-// names lists the names of a kind, of at most so many pages.
-func (a *app) names(ctx context.Context, kind document.Kind, prefix string, pages int) ([]string, error) {
+// names lists the names of a kind in a namespace, of at most so many pages.
+func (a *app) names(ctx context.Context, namespace string, kind document.Kind, prefix string, pages int) ([]string, error) {
 	var out []string
-	req := &holdfastv1.ListRequest{Namespace: a.namespace(), Kind: holdfastv1.Kind(kind), NamePrefix: prefix, PageSize: pageSize}
+	req := &holdfastv1.ListRequest{Namespace: namespace, Kind: holdfastv1.Kind(kind), NamePrefix: prefix, PageSize: pageSize}
 	for range pages {
 		res, err := a.page(ctx, req)
 		if err != nil {

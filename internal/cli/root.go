@@ -127,8 +127,12 @@ func missingArgs(cmd *cobra.Command, args, names []string) error {
 	return nil
 }
 
-// flagError turns a parse error of the flags into one with a suggestion.
+// flagError turns a parse error of the flags into one with a suggestion. Where the
+// command itself is unknown, its flags must be, and the command is what was wrong.
 func flagError(cmd *cobra.Command, err error) error {
+	if typed := cmd.Flags().Args(); cmd.HasAvailableSubCommands() && len(typed) > 0 {
+		return cmd.RunE(cmd, typed)
+	}
 	f := usage("%s", oneLine(err.Error()))
 	if name, ok := strings.CutPrefix(err.Error(), "unknown flag: --"); ok {
 		var names []string

@@ -23,7 +23,10 @@ func checkFlag(f schema.Fields) {
 			f.Add(f.At(name), "unknown key; did you mean %q?", near)
 		}
 	}
-	f.Require("state", "variants")
+	if !f.Has("state") {
+		f.Add(f.At("state"), "is missing: ENABLED or DISABLED")
+	}
+	f.Require("variants")
 	f.Choice("state", "ENABLED", "DISABLED")
 	if variants, ok := f.Child("variants"); ok {
 		checkVariants(variants)

@@ -90,6 +90,12 @@ func numberOf(text string) (Value, error) {
 	return Float(f), nil
 }
 
+// String returns the value as canonical JSON.
+func (v Value) String() string { return string(v.AppendJSON(nil)) }
+
+// MarshalJSON implements json.Marshaler.
+func (v Value) MarshalJSON() ([]byte, error) { return v.AppendJSON(nil), nil }
+
 // AppendJSON appends the value as canonical JSON. Of members with one key the
 // last one is written.
 func (v Value) AppendJSON(b []byte) []byte {

@@ -60,7 +60,7 @@ func TestValidatorRefuses(t *testing.T) {
 		{document.Flag, `{"variants":{"a":1,"a":2}}`, []string{`variants: duplicate key "a" (byte 19)`}},
 		{document.Flag, ``, []string{"the document ends where a value is expected (byte 0)"}},
 		{document.Flag, `[]`, []string{"is an array, but must be an object"}},
-		{document.Flag, `{}`, []string{"state: is missing", "variants: is missing"}},
+		{document.Flag, `{}`, []string{"state: is missing: ENABLED or DISABLED", "variants: is missing"}},
 		{
 			document.Flag, `{"$schema":"x","State":"ENABLED","vraiants":{},"default_variant":"a","description":1}`,
 			[]string{
@@ -68,7 +68,7 @@ func TestValidatorRefuses(t *testing.T) {
 				`State: unknown key; did you mean "state"?`,
 				`default_variant: unknown key; did you mean "defaultVariant"?`,
 				`vraiants: unknown key; did you mean "variants"?`,
-				"state: is missing", "variants: is missing",
+				"state: is missing: ENABLED or DISABLED", "variants: is missing",
 			},
 		},
 		{

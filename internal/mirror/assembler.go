@@ -10,7 +10,7 @@ import (
 
 // ErrMalformed refuses messages that make no sense: a chunk that does not follow
 // the one before it, a resource of another namespace, or what cannot be read.
-var ErrMalformed = errors.New("the server's message makes no sense")
+var ErrMalformed = errors.New("the server's answer makes no sense")
 
 // Message is what WatchResponse and ConnectResponse have in common.
 type Message interface {

@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// locksWork tells whether lockFile keeps others out.
+const locksWork = true
+
 // lockFile takes the lock or fails at once. The system releases it when the
 // process ends, however it ends.
 func lockFile(f *os.File) error {

@@ -119,9 +119,10 @@ func (n *Node) Start(ctx context.Context) error {
 
 func (n *Node) openDir(context.Context) error {
 	if n.config.Dev {
-		temp, err := os.MkdirTemp("", "holdfast-dev-*")
+		sweepDevDirs(os.TempDir(), time.Now(), n.log)
+		temp, err := makeDevDir(os.TempDir())
 		if err != nil {
-			return fmt.Errorf("make temporary data directory: %w", err)
+			return err
 		}
 		n.config.DataDir = temp
 		n.stops.push("temporary data", func(context.Context) error { return os.RemoveAll(temp) })

@@ -159,6 +159,10 @@ type Status struct {
 	Attempts, Connects, Resyncs uint64
 	// Err is why the last stream or attempt ended; nil before any did.
 	Err error
+	// Foreign is an error that says what to do while the servers belong to another
+	// cluster than what is held, from the first that does to the next one that does
+	// not; otherwise nil.
+	Foreign error
 	// Disk says what is wrong with the cache on disk; nil if nothing is, or if there
 	// is none. ErrLocked means that another process writes it.
 	Disk error

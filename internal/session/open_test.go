@@ -39,7 +39,7 @@ func TestLogsWhatMatters(t *testing.T) {
 		wait(time.Hour)
 		for _, words := range [][]string{
 			{"cannot reach a server; trying on", "connection refused"},
-			{"refuses the session", "operator's certificate"},
+			{"no session", "the server refuses this instance: an operator's certificate"},
 			{"connected", "server-a:1"},
 			{"lost the server", "a:1"},
 		} {

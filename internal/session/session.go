@@ -166,7 +166,7 @@ func (s *Session) attempt(ctx context.Context, addr string) (lasted time.Duratio
 	if mirror.NeedsSnapshot(err) {
 		s.needSnapshot()
 	}
-	return st.lasted(), err
+	return st.lasted(), st.explain(err)
 }
 
 // needSnapshot makes the next stream begin with a snapshot, unless this one did.
@@ -188,6 +188,9 @@ func (s *Session) lost(addr string, err error) {
 	if err != nil {
 		s.status.Err = err
 	}
+	if errors.Is(err, mirror.ErrForeign) {
+		s.status.Foreign = err
+	}
 	s.mu.Unlock()
 	if err == nil {
 		return
@@ -204,7 +207,11 @@ func (s *Session) logLost(addr string, err error, was bool) {
 		s.config.Logger.Warn("lost the server", "server", addr, "error", err)
 	case refused && err.Error() != s.warned:
 		s.warned = err.Error()
-		s.config.Logger.Warn("a server refuses the session or makes no sense; what is held stays in force", "server", addr, "error", err)
+		if errors.Is(err, mirror.ErrForeign) {
+			s.config.Logger.Error(s.warned, "server", addr) //nolint:sloglint // the words of Status
+			return
+		}
+		s.config.Logger.Warn("no session; what is held stays in force", "server", addr, "error", err)
 	case !refused && s.backoff.failures == 0:
 		s.config.Logger.Warn("cannot reach a server; trying on", "server", addr, "error", err)
 	default:
@@ -215,7 +222,7 @@ func (s *Session) logLost(addr string, err error, was bool) {
 // connected notes that a server answers.
 func (s *Session) connected(server Server) {
 	s.mu.Lock()
-	s.status.Connected, s.status.Server, s.status.Since = true, server, time.Now()
+	s.status.Connected, s.status.Server, s.status.Since, s.status.Foreign = true, server, time.Now(), nil
 	s.status.Connects++
 	s.mu.Unlock()
 	s.config.Logger.Info("connected", "server", server.Addr, "server_id", server.ID)

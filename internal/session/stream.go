@@ -40,7 +40,8 @@ type stream struct {
 	quiet     *time.Timer   // ends the stream
 	patience  time.Duration // how long nothing may come
 	answered  time.Time     // when the server was known to be there; zero before
-	native    bool          // the server has told of the lineage that is held
+	told      document.Epoch
+	native    bool // the server has told of the lineage that is held
 }
 
 // message is what a server sends, over Connect or over Watch.
@@ -106,8 +107,10 @@ func (st *stream) connect(ctx context.Context, conn *grpc.ClientConn) error {
 			return err
 		}
 		if w := m.GetWelcome(); w != nil {
+			if err := st.answer(m, Server{Addr: st.addr, ID: w.GetServerId()}); err != nil {
+				return err
+			}
 			st.session.servers.learn(w.GetServers())
-			st.answer(Server{Addr: st.addr, ID: w.GetServerId()})
 		}
 		if err := st.take(m); err != nil {
 			return err
@@ -126,19 +129,32 @@ func (st *stream) watch(ctx context.Context, conn *grpc.ClientConn) error {
 		if err != nil {
 			return err
 		}
-		st.answer(Server{Addr: st.addr, Previous: true})
+		if err := st.answer(m, Server{Addr: st.addr, Previous: true}); err != nil {
+			return err
+		}
 		if err := st.take(m); err != nil {
 			return err
 		}
 	}
 }
 
-// answer notes that the server is there, once.
-func (st *stream) answer(server Server) {
-	if st.answered.IsZero() {
-		st.answered = time.Now()
-		st.session.connected(server)
+// answer notes that the server is there, once. One of another cluster is left at
+// once: it tells nothing that counts here.
+func (st *stream) answer(m message, server Server) error {
+	if !st.answered.IsZero() {
+		return nil
 	}
+	epoch, err := document.EpochFromProto(m.GetEpoch())
+	if err != nil {
+		return fmt.Errorf("%w: %w", mirror.ErrMalformed, err)
+	}
+	st.told = epoch
+	if known := st.session.Mirror().Floor(); known.Set() && epoch.HasLineage() && epoch.Lineage != known.Epoch.Lineage {
+		return mirror.ErrForeign
+	}
+	st.answered = time.Now()
+	st.session.connected(server)
+	return nil
 }
 
 // take takes in one message.
@@ -152,6 +168,7 @@ func (st *stream) take(m message) error {
 	if err != nil || !done {
 		return err //nolint:wrapcheck // says everything
 	}
+	st.told = u.Epoch
 	err = st.session.apply(u, st.native, clock)
 	st.native = err == nil
 	return err

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/state"
@@ -15,6 +16,17 @@ var (
 	// servers have begun the epoch independently. It needs an operator.
 	ErrForkedEpoch = errors.New("cursor of a forked epoch")
 )
+
+// ForeignLineageError is ErrForeignLineage with the epoch of this server.
+type ForeignLineageError struct{ Here document.Epoch }
+
+// Error implements error.
+func (e *ForeignLineageError) Error() string {
+	return fmt.Sprintf("%s: this one is %s", ErrForeignLineage, e.Here)
+}
+
+// Unwrap returns ErrForeignLineage.
+func (e *ForeignLineageError) Unwrap() error { return ErrForeignLineage }
 
 // Cursor is a place in the history of a namespace. The zero value is that of a
 // subscriber that has nothing.
@@ -53,7 +65,7 @@ func (c *Cursor) compare(v *state.View, native bool) (standing, error) {
 	case have.Lineage != here.Lineage && native:
 		return behind, nil
 	case have.Lineage != here.Lineage:
-		return 0, ErrForeignLineage
+		return 0, &ForeignLineageError{here}
 	case have.Counter > here.Counter:
 		return ahead, nil
 	case have.Counter < here.Counter:

@@ -113,6 +113,23 @@ func TestNamesAreBounded(t *testing.T) {
 	}
 }
 
+// A name that comes too late is no way past a mode.
+func TestModesHoldBeyondTheNames(t *testing.T) {
+	for _, effect := range []string{`"side_effects":true`, `"methods":["*"]`} {
+		c := opened(t, nil)
+		d := c.calls.client("a")
+		for i := range maxNames {
+			d.target(fmt.Sprint(i), guard.Operation)
+		}
+		c.degraded(`{"action":"reject","side":"client",` + effect + `}`)
+		for _, method := range []string{"/s/Put", "/s/Another"} {
+			if err := newConnection(c.calls, "a", nil).unary(t.Context(), method, nil, nil, nil, done); !errors.Is(err, Degraded) {
+				t.Errorf("%s: %s: %v", effect, method, err)
+			}
+		}
+	}
+}
+
 // nobody is a per-RPC credential, and a bundle of one.
 type nobody struct{}
 

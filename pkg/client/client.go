@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,6 +40,7 @@ type Client struct {
 	resources resources
 
 	connection atomic.Pointer[ConnectionChanged] // what was told last
+	empty      bool                              // of viewChanged: the namespace was
 
 	ready  chan struct{} // closed once there is a view
 	once   sync.Once     // closes ready
@@ -63,6 +67,8 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 			c.calls.Close()
 			return nil, errors.Join(err, c.identity.release())
 		}
+	} else {
+		c.logger.Info("no servers: only the code decides")
 	}
 	c.start(local)
 	c.await(ctx)
@@ -74,7 +80,7 @@ func Open(ctx context.Context, config Config) (*Client, error) {
 // that operators see it, and why it does not obey.
 func (c *Client) decideLocally() *localFile {
 	if disabledByEnvironment() {
-		c.logger.Warn("HOLDFAST_DISABLE is set: nothing is enforced, and flags have the values of the code")
+		c.logger.Warn("HOLDFAST_DISABLE is set: nothing is enforced, and flags have the values of the code", "value", os.Getenv(disableEnv))
 		c.holder.decideLocally(&flags.Local{Disable: true}, disableEnv)
 		return nil
 	}
@@ -83,8 +89,9 @@ func (c *Client) decideLocally() *localFile {
 		return nil
 	}
 	local := &localFile{path: path, logger: c.logger}
-	if l, changed := local.look(); changed {
-		c.holder.decideLocally(l, path)
+	local.follow(c.holder)
+	if local.last == nil && local.failed == "" {
+		c.logger.Info("watching the file of local overrides, which is not there yet", "file", path)
 	}
 	return local
 }
@@ -121,6 +128,7 @@ func build(config Config, now *clock.Clock) (*Client, error) {
 		ready: make(chan struct{}), wake: make(chan struct{}, 1), closed: make(chan struct{}),
 	}
 	c.holder = newHolder(now, flags.Instance{ID: self.id, Labels: document.LabelsOf(config.Labels)}, base)
+	c.holder.namespace, c.holder.alone = config.Namespace, len(config.Servers) == 0
 	c.calls = newCalls(callsConfig{
 		clock: now, coarse: config.CoarseClock, seed: rand.Uint64(), logger: logger, service: config.Service,
 		replyBytes: config.ReplyCacheBytes, onBreaker: c.breakerChanged,
@@ -146,10 +154,33 @@ func checkNames(config *Config) error {
 			return fmt.Errorf("open client: InstanceID: %w", err)
 		}
 	}
+	for i, addr := range config.Servers {
+		if err := checkServer(addr); err != nil {
+			return fmt.Errorf("open client: Servers[%d]: %w", i, err)
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(config.Labels)) {
 		if err := document.CheckName(key); err != nil {
 			return fmt.Errorf("open client: Labels: %q: %w", key, err)
 		}
+	}
+	return nil
+}
+
+// checkServer refuses what is no host:port.
+func checkServer(addr string) error {
+	if addr == "" {
+		return errors.New("is empty; host:port is needed")
+	}
+	if scheme, rest, ok := strings.Cut(addr, "://"); ok {
+		return fmt.Errorf("%q is a URL; leave out %q, so that %q remains, which has to be host:port", addr, scheme+"://", rest)
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%w; host:port is needed", err)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q has the port %q; a number up to 65535 is needed", addr, port)
 	}
 	return nil
 }
@@ -226,11 +257,8 @@ func (c *Client) keepUp(ctx context.Context, local *localFile) {
 		case <-c.wake:
 		case <-timer.C:
 		case <-poll:
-			if l, changed := local.look(); changed {
-				c.holder.decideLocally(l, local.path)
-				if c.session != nil {
-					c.session.Acknowledge()
-				}
+			if local.follow(c.holder) && c.session != nil {
+				c.session.Acknowledge()
 			}
 		}
 	}
@@ -252,9 +280,14 @@ func (c *Client) await(ctx context.Context) {
 	case <-ctx.Done():
 	case <-timer.C:
 	}
-	if c.holder.current.Load().source == FromDefaults {
-		c.logger.Warn("no view of the control plane yet: the defaults of the code apply until there is one", "servers", c.config.Servers, "error", c.session.Status().Err)
+	if now := c.holder.current.Load(); now.source != FromDefaults || now.disabled {
+		return
 	}
+	told := []any{"servers", c.config.Servers}
+	if err := c.session.Status().Err; err != nil {
+		told = append(told, "error", err)
+	}
+	c.logger.Warn("no view of the control plane yet: the defaults of the code apply until there is one", told...)
 }
 
 // defaultOpenTimeout is how long Open waits where the configuration does not say.
@@ -292,6 +325,11 @@ func (c *Client) Close(ctx context.Context) error {
 func (c *Client) viewChanged(v ViewChanged) {
 	if c.holder.source != FromDefaults {
 		c.once.Do(func() { close(c.ready) })
+	}
+	if now := c.holder.current.Load(); now.empty != c.empty {
+		if c.empty = now.empty; c.empty {
+			c.logger.Warn(emptyNamespace(c.config.Namespace)) //nolint:sloglint // the words of Status
+		}
 	}
 	c.look()
 	c.events.tell(Event{Time: c.clock.Wall(), View: &v})

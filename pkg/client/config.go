@@ -9,7 +9,7 @@ import (
 )
 
 // Config says what an instance is and where its control plane is. Only Service is
-// required: without Servers the instance has what its disk and its code say.
+// required: without Servers only the code and the local overrides decide.
 type Config struct {
 	// Servers are the addresses of the control plane's API, host:port.
 	Servers []string

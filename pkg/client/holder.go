@@ -27,6 +27,9 @@ type holder struct {
 	clock    *clock.Clock
 	instance flags.Instance
 	base     map[string]policy.Policy // settings given in code
+	// namespace is what the view is of; alone tells that nobody will ever tell one.
+	namespace string
+	alone     bool
 	// apply makes the rules hold for calls, and changed tells of another view;
 	// neither may call the holder's methods that change it.
 	apply   func(guard.Rules)
@@ -42,7 +45,9 @@ type holder struct {
 	full    *flags.View
 	local   *flags.Local
 	localBy string // where local comes from
+	fault   string // why what it says now is not obeyed; empty if it is
 	source  Source
+	empty   bool  // nothing is in full
 	ended   int64 // see endTime
 
 	cellsMu sync.Mutex
@@ -57,9 +62,27 @@ type holding struct {
 	view     *flags.View // nil: only the code decides
 	source   Source
 	by       string // what beats the control plane; empty for nothing
+	fault    string // why the local file is not obeyed; empty if it is
+	file     string // the local file with the fault
 	disabled bool
+	empty    bool // the namespace has no resources
 	problems []string
 	reported []flags.Problem
+	// unknown are the flags that only local overrides name.
+	unknown []string
+}
+
+// told returns what servers are told of what beats them.
+func (of *holding) told() string {
+	fault := strings.TrimPrefix(of.fault, of.file+": ")
+	switch {
+	case of.fault == "":
+		return of.by
+	case of.by == "":
+		return of.file + " (not obeyed: " + fault + ")"
+	default:
+		return of.file + " (as it was before; now not obeyed: " + fault + ")"
+	}
 }
 
 func newHolder(c *clock.Clock, instance flags.Instance, base map[string]policy.Policy) *holder {
@@ -149,6 +172,9 @@ func (h *holder) install(d document.Delta, replace bool, source Source) {
 	} else {
 		h.full = h.full.Update(d)
 	}
+	if replace || len(d.Puts)+len(d.Deletes) > 0 {
+		h.empty = len(d.Puts) == 0 && d.Root == document.Tree{}.Root()
+	}
 	h.source = source
 	h.obey(replace)
 }
@@ -157,9 +183,18 @@ func (h *holder) install(d document.Delta, replace bool, source Source) {
 func (h *holder) decideLocally(l *flags.Local, from string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.local, h.localBy = l, from
+	h.local, h.localBy, h.fault = l, from, ""
 	h.full = h.full.WithLocal(l)
 	h.obey(true)
+}
+
+// localFailed tells why a file of local overrides is not obeyed, empty that it is
+// again. What it said before stays.
+func (h *holder) localFailed(from, fault string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.localBy, h.fault = from, fault
+	h.obey(false)
 }
 
 // longestLook is the longest time between two looks at what ends: by then the estimate
@@ -187,7 +222,7 @@ func (h *holder) expire() time.Duration {
 // what held before. The caller holds mu.
 func (h *holder) obey(replaced bool) {
 	was := h.current.Load()
-	next := &holding{source: h.source}
+	next := &holding{source: h.source, fault: h.fault, file: h.localBy}
 	if h.local != nil {
 		next.by, next.disabled = h.localBy, h.local.Disable
 	}
@@ -197,12 +232,7 @@ func (h *holder) obey(replaced bool) {
 			next.view = h.full.Expire(now)
 		}
 	}
-	if next.view != nil {
-		next.reported = next.view.Problems()
-	}
-	for _, p := range next.reported {
-		next.problems = append(next.problems, p.String())
-	}
+	h.lookForProblems(next)
 	h.apply(h.rules(next))
 	h.exchange(next)
 	h.changes.Add(1)
@@ -216,6 +246,35 @@ func (h *holder) obey(replaced bool) {
 		}
 	}
 	h.changed(change)
+}
+
+// lookForProblems notes what is wrong with what is to be obeyed. The caller holds mu.
+func (h *holder) lookForProblems(next *holding) {
+	if next.fault != "" {
+		next.problems = append(next.problems, "local overrides are not obeyed: "+next.fault)
+	}
+	if next.view == nil {
+		return
+	}
+	next.empty = h.empty && (h.source == FromServer || h.source == FromDisk)
+	next.reported = next.view.Problems()
+	for _, p := range next.reported {
+		next.problems = append(next.problems, p.String())
+	}
+	if h.local == nil || len(h.local.Flags) == 0 || h.source == FromDefaults && !h.alone {
+		return
+	}
+	without := h.full.WithLocal(nil)
+	for _, key := range slices.Sorted(maps.Keys(h.local.Flags)) {
+		if without.Flag(key) == nil {
+			next.unknown = append(next.unknown, key)
+		}
+	}
+}
+
+// emptyNamespace says that a namespace has no resources.
+func emptyNamespace(name string) string {
+	return fmt.Sprintf("namespace %q has no resources: only the defaults of the code and the built-in policies apply", name)
 }
 
 func revisionOf(v *flags.View) uint64 {
@@ -311,7 +370,8 @@ func (h *holder) exchange(next *holding) {
 }
 
 // problems lists what cannot be obeyed, with the flags that the code has handles of
-// another type of.
+// another type of, those that nobody but the local file knows, and that there is
+// nothing at all.
 func (h *holder) problems(of *holding) []string {
 	h.cellsMu.Lock()
 	defer h.cellsMu.Unlock()
@@ -321,7 +381,15 @@ func (h *holder) problems(of *holding) []string {
 			all = append(all, fmt.Sprintf("flag/%s: is a %s, but the code reads it as another type", key, r.Type()))
 		}
 	}
+	for _, key := range of.unknown {
+		if h.cells[key] == nil && len(h.cells) < maxCells {
+			all = append(all, fmt.Sprintf("flag/%s: does not exist, nor has the code a handle of it, but a local override sets it", key))
+		}
+	}
 	slices.Sort(all)
+	if of.empty {
+		all = append(all, emptyNamespace(h.namespace))
+	}
 	return slices.Concat(of.problems, all)
 }
 

@@ -16,7 +16,7 @@ func (l *link) Install(change session.Change) {
 // Report implements session.Handler.
 func (l *link) Report() session.Report {
 	now := l.holder.current.Load()
-	report := session.Report{OverriddenBy: now.by}
+	report := session.Report{OverriddenBy: now.told()}
 	for _, p := range now.reported {
 		report.Problems = append(report.Problems, session.Problem(p))
 	}

@@ -23,7 +23,9 @@ type plane struct {
 	holdfastv1.UnimplementedSessionServiceServer
 	addr string
 	acks chan *holdfastv1.Ack
-	gone sync.WaitGroup
+	// lineage is that of the cluster; 0 means 1.
+	lineage byte
+	gone    sync.WaitGroup
 }
 
 func newPlane(t *testing.T) *plane {
@@ -52,7 +54,7 @@ func (p *plane) Connect(stream grpc.BidiStreamingServer[holdfastv1.ConnectReques
 		Epoch: &holdfastv1.Epoch{Lineage: make([]byte, 16), Counter: 1}, StateTime: timestamppb.Now(),
 		Event: &holdfastv1.ConnectResponse_Welcome{Welcome: &holdfastv1.Welcome{ServerId: "n1"}},
 	}
-	m.Epoch.Lineage[0] = 1
+	m.Epoch.Lineage[0] = max(1, p.lineage)
 	if err := stream.Send(m); err != nil {
 		return err
 	}
@@ -91,7 +93,14 @@ func (p *plane) told(t *testing.T, what string, want func(*holdfastv1.Ack) bool)
 
 func (p *plane) open(t *testing.T, config Config) *Client {
 	t.Helper()
-	config.Servers, config.Service, config.Logger = []string{p.addr}, "s", slog.New(slog.DiscardHandler)
+	config.Logger = slog.New(slog.DiscardHandler)
+	return p.openWith(t, config)
+}
+
+// openWith is open with the logger of the configuration.
+func (p *plane) openWith(t *testing.T, config Config) *Client {
+	t.Helper()
+	config.Servers, config.Service = []string{p.addr}, "s"
 	c, err := Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)

@@ -46,6 +46,19 @@ type localFile struct {
 	failed string // what was wrong last, so as to say it once
 }
 
+// follow lets the holder obey what the file says now. It returns whether that is
+// something else than before.
+func (f *localFile) follow(h *holder) bool {
+	was := f.failed
+	l, changed := f.look()
+	if changed {
+		h.decideLocally(l, f.path)
+	} else if f.failed != was {
+		h.localFailed(f.path, f.failed)
+	}
+	return changed || f.failed != was
+}
+
 // look returns the local overrides and whether they are others than before. A file
 // that cannot be read, or makes no sense, changes nothing.
 func (f *localFile) look() (*flags.Local, bool) {

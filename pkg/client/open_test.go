@@ -28,17 +28,22 @@ func closeClient(t *testing.T, c *client.Client) {
 
 func TestOpenRefusesAWrongConfiguration(t *testing.T) {
 	for want, config := range map[string]client.Config{
-		"Service is empty":             {},
-		"Service: ":                    {Service: "s\n"},
-		"Service: name has":            {Service: strings.Repeat("s", 250)},
-		"InstanceID: ":                 {Service: "s", InstanceID: "pod\x1b"},
-		"Labels: ":                     {Service: "s", Labels: map[string]string{"": "eu-1"}},
-		"Namespace":                    {Service: "s", Namespace: "a\x00b"},
-		"Policies: payments":           {Service: "s", Policies: map[string]string{"payments": `{"circuit_breaker": {"failure_treshold": 3}}`}},
-		`did you mean`:                 {Service: "s", Policies: map[string]string{"payments": `{"circuit_breaker": {"failure_treshold": 3}}`}},
-		"leave the label out":          {Service: "s", Labels: map[string]string{"service": "other"}},
-		"is not an IP address":         {Service: "s", Servers: []string{"127.0.0.1:1"}, LocalAddr: "here"},
-		"the address of a server is e": {Service: "s", Servers: []string{""}},
+		"Service is empty":        {},
+		"Service: ":               {Service: "s\n"},
+		"Service: name has":       {Service: strings.Repeat("s", 250)},
+		"InstanceID: ":            {Service: "s", InstanceID: "pod\x1b"},
+		"Labels: ":                {Service: "s", Labels: map[string]string{"": "eu-1"}},
+		"Namespace":               {Service: "s", Namespace: "a\x00b"},
+		"Policies: payments":      {Service: "s", Policies: map[string]string{"payments": `{"circuit_breaker": {"failure_treshold": 3}}`}},
+		`did you mean`:            {Service: "s", Policies: map[string]string{"payments": `{"circuit_breaker": {"failure_treshold": 3}}`}},
+		"leave the label out":     {Service: "s", Labels: map[string]string{"service": "other"}},
+		"is not an IP address":    {Service: "s", Servers: []string{"127.0.0.1:1"}, LocalAddr: "here"},
+		"Servers[1]: is empty":    {Service: "s", Servers: []string{"a:1", ""}},
+		"missing port in address": {Service: "s", Servers: []string{"10.0.0.1"}},
+		"too many colons":         {Service: "s", Servers: []string{"::1:7400"}},
+		`leave out "https://"`:    {Service: "s", Servers: []string{"https://10.0.0.1:7400"}},
+		`has the port ""`:         {Service: "s", Servers: []string{"10.0.0.1:"}},
+		`has the port "74000"`:    {Service: "s", Servers: []string{"10.0.0.1:74000"}},
 	} {
 		config.Logger = silent()
 		if c, err := client.Open(t.Context(), config); err == nil || c != nil || !strings.Contains(err.Error(), want) {

@@ -37,7 +37,9 @@ type Status struct {
 	OverriddenBy string
 	// Disabled tells that only the code decides.
 	Disabled bool
-	// Problems is what the instance cannot obey.
+	// Problems is what the instance cannot obey, and why what it obeys is hardly what
+	// was meant: the namespace is empty, the servers are of another cluster, the file of
+	// local overrides cannot be read.
 	Problems []string
 	// Resyncs counts how often the state was found to differ from the server's and
 	// was fetched anew; Reconnects how often a session began after the first.
@@ -66,6 +68,10 @@ func (c *Client) Status() Status {
 	}
 	if of.Err != nil && !of.Connected {
 		s.LastError = of.Err.Error()
+	}
+	if of.Foreign != nil {
+		s.LastError = of.Foreign.Error()
+		s.Problems = append(s.Problems, s.LastError)
 	}
 	if of.Disk != nil {
 		s.CacheError = of.Disk.Error()

@@ -129,6 +129,9 @@ func banner(w io.Writer, server *node.Node) {
     export HOLDFAST_ADDR=%s
     go run ./cmd/holdfast cluster status
 
+  Services with a cache of an earlier throw-away server refuse this one (another
+  cluster): remove their cache directory.
+
 `, version.Version, server.APIAddr(), server.HTTPAddr(), server.HTTPAddr(), cmp.Or(server.FlagsAddr(), "off"), server.APIAddr())
 }
 

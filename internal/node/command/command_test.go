@@ -93,6 +93,22 @@ func (l *lines) String() string {
 func TestDevServesAndLeavesNothing(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
+	killed := filepath.Join(temp, "holdfast-dev-1") // what a server left that was killed
+	if err := os.Mkdir(killed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-2 * time.Hour)
+	for _, name := range []string{"lock", "throw-away", "."} {
+		file := filepath.Join(killed, name)
+		if name != "." {
+			if err := os.WriteFile(file, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chtimes(file, long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var stdout, stderr lines
@@ -109,6 +125,9 @@ func TestDevServesAndLeavesNothing(t *testing.T) {
 			t.Fatalf("exit %d\n%s", code, stderr.String())
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+	if !strings.Contains(stdout.String(), "remove their cache directory") {
+		t.Errorf("the banner:\n%s", stdout.String())
 	}
 	cancel()
 	if code := <-done; code != ExitOK {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -43,7 +44,7 @@ func (d *Demo) Script(ctx context.Context) error {
 	for _, step := range steps {
 		began := time.Now()
 		if err := step.play(ctx); err != nil {
-			return fmt.Errorf("%s: %w\n%s", step.title, err, strings.Join(d.Look(ctx).Lines(false), "\n"))
+			return fmt.Errorf("%s: %w\n%s", step.title, err, strings.Join(d.Look(ctx).Lines(false, math.MaxInt), "\n"))
 		}
 		d.say("ok   %-70s %5.1f s", step.title, time.Since(began).Seconds())
 		d.say("     %s", d.Look(ctx).Line())

@@ -43,7 +43,10 @@ type Instance struct {
 	// TurnedAway is how many calls per second it does not make, by dependency,
 	// because the dependency's breaker is open or its bulkhead full.
 	TurnedAway map[string]float64
-	at         time.Time
+	// CutOff is for how long it has told that it has no server.
+	CutOff time.Duration
+	at     time.Time
+	cutOff time.Time // since when; zero while connected
 }
 
 // Up tells whether it answers.
@@ -119,17 +122,28 @@ func (i *instance) ask(ctx context.Context) Instance {
 		i.now.Err, i.now.TurnedAway = err, nil
 		return i.now
 	}
-	before := i.now
-	i.now = Instance{Name: i.place.Instance, Report: report, at: at, TurnedAway: map[string]float64{}}
-	if span := at.Sub(before.at); before.Err == nil && before.Report != nil && span > 0 {
-		was := turnedAway(before.Report)
+	i.now = i.now.next(report, at)
+	return i.now
+}
+
+// next is what is known of an instance after another report.
+func (i Instance) next(report *shoppb.ReportResponse, at time.Time) Instance {
+	now := Instance{Name: i.Name, Report: report, at: at, TurnedAway: map[string]float64{}}
+	if !report.GetConnected() {
+		if now.cutOff = i.cutOff; now.cutOff.IsZero() {
+			now.cutOff = at
+		}
+		now.CutOff = at.Sub(now.cutOff)
+	}
+	if span := at.Sub(i.at); i.Err == nil && i.Report != nil && span > 0 {
+		was := turnedAway(i.Report)
 		for dependency, n := range turnedAway(report) {
 			if n > was[dependency] {
-				i.now.TurnedAway[dependency] = float64(n-was[dependency]) / span.Seconds()
+				now.TurnedAway[dependency] = float64(n-was[dependency]) / span.Seconds()
 			}
 		}
 	}
-	return i.now
+	return now
 }
 
 // turnedAway counts the calls that an instance did not make, by dependency.

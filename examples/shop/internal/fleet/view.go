@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -54,8 +55,9 @@ func (s style) in(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// Lines draws the frame.
-func (f Frame) Lines(color bool) []string {
+// Lines draws the frame for so many columns. What does not fit is left out where all
+// is well; other lines may be longer.
+func (f Frame) Lines(color bool, columns int) []string {
 	s := style{color}
 	lines := []string{
 		s.bold("  Holdfast shop") + "   " + f.Since.Truncate(time.Second).String() + "   " + f.Servers,
@@ -70,9 +72,13 @@ func (f Frame) Lines(color bool) []string {
 			lines = append(lines, s.bad("    "+c.Op+": "+oneLine(c.LastError)))
 		}
 	}
-	lines = append(lines, "", s.dim("  instance         control plane   revision  mode        what it calls"))
+	plane := len("control plane  ")
 	for _, i := range f.Instances {
-		lines = append(lines, i.line(s))
+		plane = max(plane, utf8.RuneCountInString(i.plane(style{})))
+	}
+	lines = append(lines, "", s.dim("  instance         "+pad("control plane", plane)+" revision  mode        what it calls"))
+	for _, i := range f.Instances {
+		lines = append(lines, i.line(s, plane, columns))
 	}
 	return lines
 }
@@ -94,56 +100,68 @@ func (c Customers) line(s style) string {
 		percent(recent.Share(load.OK)), paint(load.Degraded, 9, s.warn), paint(load.Refused, 8, s.warn), paint(load.Failed, 7, s.bad), ever)
 }
 
-func (i Instance) line(s style) string {
+// plane says how the instance is with the control plane.
+func (i Instance) plane(s style) string {
+	switch {
+	case !i.Up():
+		return ""
+	case i.Report.GetConnected():
+		return s.good(strings.TrimPrefix(i.Report.GetServer(), "127.0.0.1"))
+	default:
+		return s.warn(fmt.Sprintf("cut off %s (view: %s)", i.CutOff.Truncate(time.Second), i.Report.GetSource()))
+	}
+}
+
+// line tells of an instance, first of all what is not well.
+func (i Instance) line(s style, plane, columns int) string {
 	name := fmt.Sprintf("  %-16s ", i.Name)
 	if !i.Up() {
 		return name + s.bad("down")
 	}
 	r := i.Report
-	plane := s.good(pad(strings.TrimPrefix(r.GetServer(), "127.0.0.1"), 15))
-	if !r.GetConnected() {
-		plane = s.warn(pad("cut off, "+r.GetSource(), 15))
-	}
 	level := pad(r.GetLevel(), 11)
 	if r.GetLevel() != "normal" {
 		level = s.warn(level)
 	}
-	var calls []string
+	var calls, well []string
+	for _, problem := range r.GetProblems() {
+		calls = append(calls, s.bad(problem))
+	}
 	for _, d := range r.GetDependencies() {
-		if text := i.dependency(d, s); text != "" {
-			calls = append(calls, text)
+		switch special := i.special(d); {
+		case len(special) > 0:
+			calls = append(calls, fmt.Sprintf("%s %s, %d/%d", d.GetName(), s.warn(strings.Join(special, ", ")), d.GetInUse(), d.GetLimit()))
+		case !strings.HasPrefix(d.GetName(), "server:"): // its own server is worth a word only then
+			well = append(well, d.GetName()+s.good(" ok"))
 		}
 	}
 	if n := r.GetPendingPayments(); n > 0 {
 		calls = append(calls, s.warn(fmt.Sprintf("%d payments pending", n)))
 	}
-	for _, problem := range r.GetProblems() {
-		calls = append(calls, s.bad(problem))
+	told := i.plane(s)
+	line := fmt.Sprintf("%s%s%s %8d  %s ", name, told, strings.Repeat(" ", max(0, plane-width(told))), r.GetRevision(), level)
+	separator := s.dim(" · ")
+	for n := range well {
+		longer := slices.Concat(calls, well[:len(well)-n])
+		if whole := line + strings.Join(longer, separator); width(whole) <= columns {
+			return whole
+		}
 	}
-	return fmt.Sprintf("%s%s %8d  %s %s", name, plane, r.GetRevision(), level, strings.Join(calls, s.dim(" · ")))
+	return line + strings.Join(calls, separator)
 }
 
-// dependency tells how an instance finds a dependency, and where something is
-// special, how many places of the bulkhead are taken. Its own server, which is one
-// too, is worth a word only then.
-func (i Instance) dependency(d *shoppb.Dependency, s style) string {
-	name := d.GetName()
+// special tells what is not as usual with a dependency.
+func (i Instance) special(d *shoppb.Dependency) []string {
 	var special []string
 	for _, open := range i.Open() {
-		if rest, ok := strings.CutPrefix(open, name+" "); ok {
+		if rest, ok := strings.CutPrefix(open, d.GetName()+" "); ok {
 			special = append(special, rest)
 		}
 	}
-	if n := i.TurnedAway[name]; n > 0 {
+	if n := i.TurnedAway[d.GetName()]; n > 0 {
 		special = append(special, fmt.Sprintf("turns away %.1f/s", n))
 	}
-	switch {
-	case len(special) == 0 && strings.HasPrefix(name, "server:"):
-		return ""
-	case len(special) == 0:
-		return name + s.good(" ok")
-	}
-	return fmt.Sprintf("%s %d/%d %s", name, d.GetInUse(), d.GetLimit(), s.warn(strings.Join(special, ", ")))
+	return special
 }
 
 // Line is the frame in one line, for what is no terminal.
