@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// Works tells whether Try keeps others out.
+const Works = true
+
 // Try takes the lock of an open file or fails at once. The system releases it when
 // the file is closed or the process ends, however it ends.
 func Try(f *os.File) error {

@@ -72,6 +72,12 @@ func BenchmarkCallParallel(b *testing.B) {
 	benchmarkParallel(b, t, ctx, instant{})
 }
 
+// A call that might be hedged, and is over before.
+func BenchmarkCallHedged(b *testing.B) {
+	t, ctx := measured(b, false, hedging)
+	benchmark(b, t.dependency.Target(readMethod, Method), ctx, instant{})
+}
+
 // The policy's deadline needs a context of its own.
 func BenchmarkCallWithDeadline(b *testing.B) {
 	t, _ := measured(b, false, nil)

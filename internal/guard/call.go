@@ -40,7 +40,7 @@ func (t *Target) Call(ctx context.Context, s *Setting, call Invocation) error {
 		defer cancel()
 		p.ctx = ctx
 	}
-	t.dependency.budget.Call(now)
+	t.dependency.budget.Call(now, stripe())
 	var o outcome
 	if s.hedged {
 		t.hedge(ctx, s, call, &p, &o)
@@ -55,6 +55,9 @@ func (t *Target) Call(ctx context.Context, s *Setting, call Invocation) error {
 		end = now + int64(limit)
 	}
 	t.retry(ctx, s, call, end, &o)
+	if o.PushedBack && o.PushBack < 0 {
+		spend(ctx)
+	}
 	return o.end(call)
 }
 
@@ -120,11 +123,17 @@ func (p *Permit) end() {
 func (t *Target) retry(ctx context.Context, s *Setting, call Invocation, end int64, o *outcome) {
 	var backoff backoff
 	for n := 2; ; n++ {
-		if n > s.Policy.Retry.MaxAttempts || ctx.Err() != nil || !s.retryable(&o.Result, o.err, o.cut) {
+		if ctx.Err() != nil || !s.retryable(&o.Result, o.err, o.cut) {
+			return
+		}
+		if n > s.Policy.Retry.MaxAttempts {
+			if n > 2 { // else its policy leaves retries to others
+				spend(ctx)
+			}
 			return
 		}
 		pause, ok := backoff.next(t, s, o)
-		if !ok || !t.affords(s, end, pause) {
+		if !ok || !t.affords(ctx, s, end, pause) {
 			return
 		}
 		o.place.Release()
@@ -172,7 +181,7 @@ func (b *backoff) next(t *Target, s *Setting, o *outcome) (time.Duration, bool) 
 // affords tells whether there is time and budget for a retry after a pause, and
 // takes it from the budget. A call without end does not wait longer than the policy
 // would let it.
-func (t *Target) affords(s *Setting, end int64, pause time.Duration) bool {
+func (t *Target) affords(ctx context.Context, s *Setting, end int64, pause time.Duration) bool {
 	now, ok := t.exact(), pause <= s.Policy.Retry.MaxDelay
 	if end != math.MaxInt64 {
 		_, ok = s.Policy.Timeouts.Attempt(time.Duration(end-now) - pause)
@@ -183,6 +192,7 @@ func (t *Target) affords(s *Setting, end int64, pause time.Duration) bool {
 	}
 	if !t.dependency.budget.Take(now) {
 		t.counters.add(retriesRefusedBudget, 1)
+		spend(ctx)
 		return false
 	}
 	return true

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/holdfast-dev/holdfast/internal/bulkhead"
 )
@@ -11,12 +12,55 @@ type (
 	priorityKey struct{}
 )
 
-// WithHop marks the context of a call that the instance is answering: calls made
-// with it keep the margin of their policy, so that there is time left to answer in.
-func WithHop(ctx context.Context) context.Context { return context.WithValue(ctx, hopKey{}, true) }
+// Hop is the context of a call that the instance is answering.
+type Hop struct {
+	context.Context //nolint:containedctx // it is one
 
-// IsHop tells whether the context is marked by WithHop.
-func IsHop(ctx context.Context) bool { return ctx.Value(hopKey{}) != nil }
+	spent atomic.Bool
+}
+
+// WithHop marks the context of a call that the instance is answering: calls made
+// with it keep the margin of their policy, so that there is time left to answer in,
+// and the Hop learns whether they did what they could.
+func WithHop(ctx context.Context) *Hop { return &Hop{Context: ctx} }
+
+// Value implements context.Context.
+func (h *Hop) Value(key any) any {
+	if _, ok := key.(hopKey); ok {
+		return h
+	}
+	return h.Context.Value(key)
+}
+
+// Spent tells whether a call made with the context was given up although it might
+// have been repeated: its attempts or its budget were used up, here or further on.
+// Whoever repeats the call that is being answered would multiply them.
+func (h *Hop) Spent() bool { return h.spent.Load() }
+
+// HopOf returns what WithHop made of a context that it was derived from; nil if
+// there is none.
+func HopOf(ctx context.Context) *Hop {
+	h, _ := ctx.Value(hopKey{}).(*Hop)
+	return h
+}
+
+// IsHop tells whether calls made with the context keep the margin: it answers a call
+// that has a deadline.
+func IsHop(ctx context.Context) bool {
+	h := HopOf(ctx)
+	if h == nil {
+		return false
+	}
+	_, ok := h.Deadline()
+	return ok
+}
+
+// spend tells the hop of a context, if there is one, that it is Spent.
+func spend(ctx context.Context) {
+	if h := HopOf(ctx); h != nil {
+		h.spent.Store(true)
+	}
+}
 
 // WithPriority says how much calls made with the context matter to the queues of
 // bulkheads.

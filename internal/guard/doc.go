@@ -35,6 +35,11 @@
 // outcome is that of the last attempt that was made. A call without a deadline does
 // not wait longer for a server than max_delay.
 //
+// A server that answers a call keeps it in a Hop. Where a call made meanwhile used up
+// its attempts or its budget, or was told never to come back, that Hop is spent, and
+// the server is to tell its own caller not to repeat the call: otherwise three
+// attempts at each of three hops would be 27 at the last.
+//
 // A hedge runs beside the first attempt of a call without side effects. It neither
 // waits for a place nor for a lease; the answer that comes first ends the others,
 // which then say nothing about the dependency. Call returns when all are back.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-dev/holdfast/internal/breaker"
 )
@@ -13,11 +14,17 @@ type race struct {
 	target  *Target
 	setting *Setting
 	call    Invocation
-	cancel  context.CancelFunc // of all who run
+	ctx     context.Context //nolint:containedctx // of all who run
+	cancel  context.CancelFunc
 
+	// running are the hedges, the one that a timer is to start among them.
 	running  sync.WaitGroup
 	won      atomic.Pointer[twin]
 	panicked atomic.Pointer[any]
+
+	mu    sync.Mutex
+	over  bool        // the first attempt has come back: no more hedges
+	timer *time.Timer // of the next hedge
 }
 
 // twin is a hedge that came back well.
@@ -31,13 +38,12 @@ type twin struct {
 // when all have come back.
 func (t *Target) hedge(ctx context.Context, s *Setting, call Invocation, p *Permit, o *outcome) {
 	ctx, cancel := context.WithCancel(ctx)
-	waiting, stop := context.WithCancel(ctx)
-	r := &race{target: t, setting: s, call: call, cancel: cancel}
+	r := &race{target: t, setting: s, call: call, ctx: ctx, cancel: cancel}
 	defer r.end()
-	r.running.Go(func() { r.start(ctx, waiting) })
+	r.plan(0)
 	p.ctx = ctx
 	func() {
-		defer stop()
+		defer r.stop()
 		t.attempt(ctx, call, 1, p, o)
 	}()
 	if !good(p.class) {
@@ -70,22 +76,38 @@ func (r *race) end() {
 	}
 }
 
-// start starts hedges, one after the other, until waiting ends.
-func (r *race) start(ctx, waiting context.Context) {
-	defer r.contain()
+// plan lets another hedge start after the delay, where n have before it.
+func (r *race) plan(n int) {
 	retry := &r.setting.Policy.Retry
-	for n := range retry.MaxHedges {
-		if !sleep(waiting, retry.HedgeDelay) {
-			return
-		}
-		call := r.call.Twin()
-		if call == nil {
-			return
-		}
-		r.running.Go(func() {
-			defer r.contain()
-			r.run(ctx, call, n+2)
-		})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over || n >= retry.MaxHedges {
+		return
+	}
+	r.running.Add(1)
+	r.timer = time.AfterFunc(retry.HedgeDelay, func() { r.start(n) })
+}
+
+// stop lets no more hedges start.
+func (r *race) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	if r.timer.Stop() {
+		r.running.Done()
+	}
+}
+
+// start makes a hedge.
+func (r *race) start(n int) {
+	defer r.running.Done()
+	defer r.contain()
+	if r.ctx.Err() != nil {
+		return
+	}
+	if call := r.call.Twin(); call != nil {
+		r.plan(n + 1)
+		r.run(r.ctx, call, n+2)
 	}
 }
 

@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -116,6 +117,16 @@ func TestHedge(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A hedge that is not due yet is a timer and no more.
+func TestNoGoroutineBeforeTheDelay(t *testing.T) {
+	f := newFixture(t, func(p *policy.Policy) { p.Retry.HedgeDelay, p.Retry.MaxHedges = time.Hour, 2 })
+	before, during := runtime.NumGoroutine(), 0
+	call := hedged(step{do: func(context.Context) { during = runtime.NumGoroutine() }}, step{})
+	if err := f.call(t.Context(), call); err != nil || during != before {
+		t.Errorf("%d goroutines were %d before: %v", during, before, err)
 	}
 }
 

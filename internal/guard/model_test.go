@@ -119,7 +119,7 @@ func (m *twinTarget) call(now, left int64, hop, idempotent bool, steps []step) (
 			break
 		}
 		if n == 1 {
-			m.budget.Call(now)
+			m.budget.Call(now, 0)
 		} else {
 			m.retries++
 		}
@@ -242,7 +242,7 @@ func playModel(t *testing.T, r *rand.Rand, seed uint64) {
 				m.rejected[why]++
 				continue
 			}
-			m.budget.Call(now)
+			m.budget.Call(now, 0)
 			opened = append(opened, &open{permit, ticket, judged, placed, now})
 		case 3, 4: // a stream ends
 			if len(opened) == 0 {

@@ -181,7 +181,7 @@ func (t *Target) Admit(ctx context.Context, s *Setting) (Permit, error) {
 		return Permit{}, t.refused(err)
 	}
 	if t.breaker != nil {
-		t.dependency.budget.Call(now)
+		t.dependency.budget.Call(now, stripe())
 	}
 	return p, nil
 }
@@ -197,6 +197,20 @@ func (t *Target) Due(ctx context.Context, s *Setting) error {
 		return nil
 	}
 	return t.tooNear(s)
+}
+
+// Limit returns how long an operation may take that would take its own timeout;
+// false where the caller's deadline, if it has one, is the earlier one. The error is
+// a *Rejection: too little time is left.
+func (t *Target) Limit(ctx context.Context, s *Setting, own time.Duration) (time.Duration, bool, error) {
+	left := t.left(ctx, t.exact())
+	limit, ok := s.Policy.Timeouts.Limit(own, left, IsHop(ctx))
+	if !ok {
+		if err := t.tooNear(s); err != nil {
+			return 0, false, err
+		}
+	}
+	return limit, s.Enforce && limit < left, nil
 }
 
 // left returns how long a context may go on.

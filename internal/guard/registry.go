@@ -21,7 +21,8 @@ import (
 
 const (
 	// maxDependencies and maxTargets bound what a guard has of each name: dependencies,
-	// and targets of one of them. All further ones share the one that is called Others.
+	// and targets of one of them. All further ones, of targets those of one kind, share
+	// the one that is called Others.
 	maxDependencies = 256
 	maxTargets      = 512
 	// Others is the name of the dependency, and of the target, beyond the limit.
@@ -194,8 +195,9 @@ func (d *Dependency) part(name string, p *policy.Policy) (string, *bulkhead.Bulk
 }
 
 // Target returns the target of a method or operation, the same one each time.
-// Beyond a limit of names all others share one. It allocates nothing for one that
-// exists.
+// Beyond a limit of names all others of the kind share one, which as a method has side
+// effects, and for which modes hold that are about all methods or about those. It
+// allocates nothing for one that exists.
 func (d *Dependency) Target(name string, kind Kind) *Target {
 	if t, ok := (*d.targets.Load())[targetName{name, kind}]; ok {
 		return t
@@ -211,7 +213,7 @@ func (d *Dependency) newTarget(key targetName) (*Target, []BreakerEvent) {
 	d.guard.mu.Lock()
 	defer d.guard.mu.Unlock()
 	known := *d.targets.Load()
-	key = bounded(known, key, maxTargets, targetName{Others, Operation})
+	key = bounded(known, key, maxTargets, targetName{Others, key.kind})
 	if t, ok := known[key]; ok {
 		return t, nil
 	}
@@ -289,14 +291,18 @@ func (t *Target) newSetting(rules Rules) *Setting {
 		own: p.Timeouts.For(t.name), weight: p.Bulkhead.Weight(t.name), whole: d.whole,
 	}
 	s.fair = fair(p, s.own)
-	s.hedged = s.Enforce && s.NoSideEffects && p.Retry.HedgeDelay > 0 && p.Retry.MaxHedges > 0
+	hedges := s.Enforce && p.Retry.HedgeDelay > 0 && p.Retry.MaxHedges > 0
+	s.hedged = hedges && s.NoSideEffects
 	s.partKey, s.part = d.part(t.name, p)
 	if rules != nil {
 		t.obey(rules, s)
 	}
 	repeatable := *s
 	repeatable.Idempotent = true
-	s.repeatable, repeatable.repeatable = &repeatable, &repeatable
+	readOnly := repeatable
+	readOnly.NoSideEffects, readOnly.hedged = true, hedges
+	s.repeatable, repeatable.repeatable, readOnly.repeatable = &repeatable, &repeatable, &readOnly
+	s.readOnly, repeatable.readOnly, readOnly.readOnly = &readOnly, &readOnly, &readOnly
 	return s
 }
 

@@ -33,11 +33,13 @@ func TestNamesAreBounded(t *testing.T) {
 	for i := range maxTargets + 10 {
 		first.Target(fmt.Sprint(i), Method)
 	}
-	rest := first.Target("yet another", Operation)
-	if rest.Name() != Others || first.Target("and another", Method) != rest || first.Target("0", Method) != target || target == rest {
-		t.Errorf("beyond the limit there is %q", rest.Name())
+	for _, kind := range []Kind{Method, Operation} {
+		rest := first.Target("yet another", kind)
+		if rest.Name() != Others || rest.kind != kind || first.Target("and another", kind) != rest || first.Target("0", Method) != target || target == rest {
+			t.Errorf("beyond the limit there is %q of kind %d", rest.Name(), rest.kind)
+		}
 	}
-	if n := len(g.Stats().Dependencies[1].Targets); g.Stats().Dependencies[1].Name != "0" || n != maxTargets+1 {
+	if n := len(g.Stats().Dependencies[1].Targets); g.Stats().Dependencies[1].Name != "0" || n != maxTargets+2 {
 		t.Errorf("there are %d targets", n)
 	}
 }

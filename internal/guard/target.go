@@ -75,13 +75,21 @@ type Setting struct {
 	partKey string
 	part    *bulkhead.Bulkhead // nil without one
 	whole   *bulkhead.Bulkhead
-	// repeatable is the same for calls that may be repeated.
-	repeatable *Setting
+	// repeatable and readOnly are the same for calls of which their callers know more.
+	repeatable, readOnly *Setting
 }
 
 // Repeatable returns the same setting for a call of which its caller knows that it
 // may be repeated.
 func (s *Setting) Repeatable() *Setting { return s.repeatable }
+
+// ReadOnly returns the same setting for a call of which its caller knows that it
+// changes nothing, and so may be repeated, also at the same time. What modes do with
+// it stays as it is.
+func (s *Setting) ReadOnly() *Setting { return s.readOnly }
+
+// Hedged tells whether a call may get a Twin.
+func (s *Setting) Hedged() bool { return s.hedged }
 
 // now tells the time: exactly, or cheaply if so configured.
 func (t *Target) now() int64 {

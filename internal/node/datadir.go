@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/holdfast-dev/holdfast/internal/filelock"
 )
 
 // Files of a data directory, beside the Raft directory.
@@ -48,7 +50,7 @@ func openDataDir(path string) (*dataDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	if err := lockFile(lock); err != nil {
+	if err := filelock.Try(lock); err != nil {
 		_ = lock.Close()
 		return nil, fmt.Errorf("lock %s: %w", name, ErrDataDirInUse)
 	}

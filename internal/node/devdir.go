@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/filelock"
 )
 
 const (
@@ -36,7 +38,7 @@ func makeDevDir(temp string) (string, error) {
 // sweepDevDirs removes from temp the directories of throw-away servers that were
 // killed. What is locked, young, a link, or not marked as such a directory stays.
 func sweepDevDirs(temp string, now time.Time, log *slog.Logger) {
-	if !locksWork {
+	if !filelock.Works {
 		return // nothing tells whether a directory is in use
 	}
 	root, err := os.OpenRoot(temp)
@@ -80,7 +82,7 @@ func removeDevDir(root *os.Root, name string, now time.Time) error {
 		return fmt.Errorf("open lock: %w", err)
 	}
 	defer func() { _ = lock.Close() }() // it is being removed
-	if err := lockFile(lock); err != nil {
+	if err := filelock.Try(lock); err != nil {
 		return ErrDataDirInUse
 	}
 	if err := root.RemoveAll(name); err != nil {

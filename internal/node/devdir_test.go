@@ -6,12 +6,14 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/filelock"
 )
 
 // Only what a throw-away server left is removed: nothing else in the directory for
 // temporary files looks like it in every respect.
 func TestWhatKilledDevServersLeftIsRemoved(t *testing.T) {
-	if !locksWork {
+	if !filelock.Works {
 		t.Skip("nothing tells whether a directory is in use")
 	}
 	temp, outside := t.TempDir(), t.TempDir()

@@ -35,14 +35,14 @@ type BudgetUse struct {
 type retryBook struct {
 	Budget
 	width   int64 // of a slice, in ns
-	calls   *tally
+	calls   *tallies
 	newest  int64                    // the slice that retries ends with
 	retries [budgetSlices + 1]uint32 // of slice s at s % len
 	taken   uint64
 }
 
 func newRetryBook(b Budget) *retryBook {
-	return &retryBook{Budget: b, width: max(int64(b.Window)/budgetSlices, 1), calls: new(tally)}
+	return &retryBook{Budget: b, width: max(int64(b.Window)/budgetSlices, 1), calls: new(tallies)}
 }
 
 // NewRetryBudget returns a budget of which nothing is used.
@@ -65,7 +65,7 @@ func (r *RetryBudget) Configure(now int64, b Budget) {
 		} else {
 			keep := min(float64(next.width)/float64(old.width), 1)
 			next.newest = now / next.width
-			next.calls.set(next.newest, uint64(keep*float64(old.calls.sum(now/old.width))))
+			next.calls[0].set(next.newest, uint64(keep*float64(old.calls.sum(now/old.width))))
 			*next.slot(next.newest) = uint32(math.Ceil(keep * float64(old.sum(now/old.width))))
 		}
 		if r.book.CompareAndSwap(old, next) {
@@ -74,10 +74,12 @@ func (r *RetryBudget) Configure(now int64, b Budget) {
 	}
 }
 
-// Call counts a call: once for each, not for its retries and hedges.
-func (r *RetryBudget) Call(now int64) {
+// Call counts a call: once for each, not for its retries and hedges. Callers on
+// different cores do not wait for each other if they come with different hints, any
+// numbers.
+func (r *RetryBudget) Call(now int64, hint uint64) {
 	book := r.book.Load()
-	book.calls.add(now / book.width)
+	book.calls[hint%budgetStripes].add(now / book.width)
 }
 
 // Take asks for one more attempt, a retry or a hedge, and counts it if it is given.
@@ -131,6 +133,23 @@ func (b *retryBook) with(slice int64) *retryBook {
 	*next.slot(next.newest)++
 	next.taken++
 	return &next
+}
+
+// tallies are what all callers count. Each call is in one of them, so that a sum is
+// never more than what was counted.
+type tallies [budgetStripes]struct {
+	tally
+	_ [128 - budgetSlices*8%128]byte // a line and its neighbour
+}
+
+const budgetStripes = 8
+
+func (t *tallies) sum(slice int64) uint64 {
+	var n uint64
+	for i := range t {
+		n += t[i].sum(slice)
+	}
+	return n
 }
 
 // tally counts calls by slices of time. A slot is one word, [slice:34 | count:30]:

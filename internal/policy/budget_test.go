@@ -50,8 +50,8 @@ func TestBudgetKeepsItsPromise(t *testing.T) {
 		for range rapid.IntRange(1, 150).Draw(t, "steps") {
 			now += rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(0, slice), rapid.Int64Range(0, window/3), rapid.Int64Range(0, 3*window)).Draw(t, "later")
 			if rapid.IntRange(0, 2).Draw(t, "what") > 0 {
-				for range rapid.IntRange(1, 4).Draw(t, "calls") {
-					budget.Call(now)
+				for hint := range rapid.IntRange(1, 4).Draw(t, "calls") {
+					budget.Call(now, uint64(hint))
 					naive.calls = append(naive.calls, now)
 				}
 				continue
@@ -90,7 +90,7 @@ func TestBudgetEdges(t *testing.T) {
 	}
 	r := NewRetryBudget(Budget{Ratio: 0.29, MinPerSecond: 0, Window: time.Second})
 	for range 100 {
-		r.Call(5)
+		r.Call(5, 0)
 	}
 	if n := take(r, 5); n != 29 {
 		t.Errorf("%d retries, want 29 of 100", n)
@@ -100,8 +100,8 @@ func TestBudgetEdges(t *testing.T) {
 		t.Errorf("after an hour %+v", use)
 	}
 	// A writer who is late by more than a window counts nowhere, in no other's slice.
-	r.Call(int64(time.Hour))
-	r.Call(6)
+	r.Call(int64(time.Hour), 0)
+	r.Call(6, 0)
 	if use := r.Use(int64(time.Hour)); use.Calls != 1 {
 		t.Errorf("with a late call %+v", use)
 	}
@@ -118,7 +118,7 @@ func TestBudgetSlices(t *testing.T) {
 	b := Budget{Ratio: 1, Window: time.Duration(window)}
 	for _, c := range []struct{ now, calls int64 }{{window - 1, 1}, {window, 0}, {window + slice - 1, 0}} {
 		r := NewRetryBudget(b)
-		r.Call(slice - 1)
+		r.Call(slice-1, 0)
 		if use := r.Use(c.now); use.Calls != uint64(c.calls) {
 			t.Errorf("at %v: %+v, want %d calls", time.Duration(c.now), use, c.calls)
 		}
@@ -153,8 +153,8 @@ func TestBudgetConfigure(t *testing.T) {
 	now := int64(time.Minute)
 	fill := func() *RetryBudget {
 		r := NewRetryBudget(b)
-		for range 100 {
-			r.Call(now)
+		for i := range uint64(100) {
+			r.Call(now, i)
 		}
 		for range 20 {
 			r.Take(now)
@@ -187,8 +187,8 @@ func TestBudgetConfigure(t *testing.T) {
 func TestBudgetUnderStress(t *testing.T) {
 	const calls, workers, window = 200_000, 8, 10 * time.Second
 	r := NewRetryBudget(Budget{Ratio: 0.1, MinPerSecond: 1, Window: window})
-	for range calls {
-		r.Call(int64(window))
+	for i := range uint64(calls) {
+		r.Call(int64(window), i)
 	}
 	var given atomic.Int64
 	var group sync.WaitGroup
@@ -222,7 +222,7 @@ func TestBudgetCountsEachCall(t *testing.T) {
 					t.Fatalf("%d calls, want %d", use.Calls, workers*budgetSlices)
 				}
 			}
-			together(workers, func() { r.Call(s * slice) })
+			together(workers, func() { r.Call(s*slice, 0) })
 		}
 		if use := r.Use((2*budgetSlices - 1) * slice); use.Calls != workers*budgetSlices {
 			t.Fatalf("%d calls, want %d", use.Calls, workers*budgetSlices)
@@ -253,7 +253,7 @@ func TestBudgetCallCostsNothing(t *testing.T) {
 	now := int64(0)
 	if n := testing.AllocsPerRun(1000, func() {
 		now += int64(time.Millisecond)
-		r.Call(now)
+		r.Call(now, 0)
 	}); n != 0 {
 		t.Errorf("%v allocations for a call", n)
 	}
@@ -270,15 +270,16 @@ func BenchmarkBudgetCall(b *testing.B) {
 		now := int64(0)
 		for b.Loop() {
 			now += 1000
-			r.Call(now)
+			r.Call(now, 0)
 		}
 	})
 	b.Run("parallel", func(b *testing.B) {
+		var workers atomic.Uint64
 		b.RunParallel(func(pb *testing.PB) {
-			now := int64(0)
+			now, hint := int64(0), workers.Add(1)
 			for pb.Next() {
 				now += 1000
-				r.Call(now)
+				r.Call(now, hint)
 			}
 		})
 	})

@@ -13,8 +13,9 @@ import (
 )
 
 // Do makes a call that is no RPC under the policy of a dependency: fn may be called
-// several times, with contexts that end earlier than ctx. What fn returns beside an
-// error is returned as well.
+// several times, with contexts that end earlier than ctx, and under ReadOnly also on
+// other goroutines at the same time. What fn returns beside an error is returned as
+// well.
 //
 // A fallback must return a T. Where CacheKey is given and a level of a mode may
 // answer from the cache, values are kept, each taken for as large as what it points

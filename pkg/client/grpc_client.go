@@ -132,11 +132,11 @@ func (r *rpc) call(ctx context.Context, opts []grpc.CallOption) error {
 		u = newUnaryCall()
 	}
 	u.rpc, u.opts = *r, opts
-	if r.setting.Idempotent && r.setting.Policy.Retry.MaxAttempts > 1 {
+	if r.setting.Idempotent && r.setting.Policy.Retry.MaxAttempts > 1 || guard.HopOf(ctx) != nil {
 		u.buffer = append(append(u.buffer[:0], opts...), u.readTrailer)
 		u.opts = u.buffer
 	}
-	if r.setting.NoSideEffects && r.setting.Policy.Retry.HedgeDelay > 0 {
+	if r.setting.Hedged() {
 		if reply, ok := r.reply.(proto.Message); ok {
 			u.hedge = reply.ProtoReflect().Type()
 		}

@@ -28,6 +28,10 @@ import (
 // them; and what tells users apart, unless it is the authorization metadata or a
 // certificate, belongs into the vary of the effect. Handlers, and interceptors that
 // come after these, find the priority that the caller gave in the context.
+//
+// A unary call that fails, and for which a call onward used up its attempts or its
+// retry budget, tells its caller not to try again, so that retries do not multiply
+// from hop to hop.
 func (c *Client) ServerOptions() []grpc.ServerOption {
 	return newServer(c.calls).options()
 }
@@ -69,7 +73,8 @@ func (s *server) handleUnary(ctx context.Context, req any, info *grpc.UnaryServe
 	if err := t.Due(ctx, set); err != nil {
 		return nil, turnedAway(ctx, err)
 	}
-	ctx, _ = received(ctx)
+	hop := guard.WithHop(ctx)
+	ctx = prioritized(hop)
 	var resp any
 	var err error
 	if set.Plan.Empty() && len(set.Recordings) == 0 {
@@ -77,10 +82,14 @@ func (s *server) handleUnary(ctx context.Context, req any, info *grpc.UnaryServe
 	} else {
 		resp, err = s.degradeUnary(ctx, t, set, req, info, handler)
 	}
-	if err != nil {
-		return nil, turnedAway(ctx, err)
+	if err == nil {
+		return resp, nil
 	}
-	return resp, nil
+	if hop.Spent() {
+		pushBack(ctx, never)
+		return nil, err
+	}
+	return nil, turnedAway(ctx, err)
 }
 
 // admitUnary handles a call in the place of a bulkhead.
@@ -110,8 +119,10 @@ func (s *server) handleStream(srv any, stream grpc.ServerStream, info *grpc.Stre
 	if err := t.Due(ctx, set); err != nil {
 		return turnedAway(ctx, err)
 	}
-	ctx, changed := received(ctx)
-	if changed {
+	if _, ok := ctx.Deadline(); ok {
+		ctx = guard.WithHop(ctx)
+	}
+	if ctx = prioritized(ctx); ctx != stream.Context() {
 		stream = &serverStream{stream, ctx}
 	}
 	if !set.Plan.Empty() {
@@ -136,20 +147,16 @@ type serverStream struct {
 // Context implements grpc.ServerStream.
 func (s *serverStream) Context() context.Context { return s.ctx }
 
-// received returns the context of a call that came in: with its priority, and such
-// that calls made with it leave time to answer. It is the same one where nothing is
-// to be said.
-func received(ctx context.Context) (_ context.Context, changed bool) {
+// prioritized returns the context of a call that came in with its priority. It is
+// the same one where that is normal.
+func prioritized(ctx context.Context) context.Context {
 	values := metadata.ValueFromIncomingContext(ctx, priorityKey)
-	if _, changed = ctx.Deadline(); changed {
-		ctx = guard.WithHop(ctx)
-	}
 	if len(values) > 0 {
 		if p, ok := bulkhead.ParsePriority(values[0]); ok && p != Normal {
-			ctx, changed = WithPriority(ctx, p), true
+			return WithPriority(ctx, p)
 		}
 	}
-	return ctx, changed
+	return ctx
 }
 
 // turnedAway returns the error of a call that is not handled, and tells the client, of
@@ -165,10 +172,19 @@ func turnedAway(ctx context.Context, err error) error {
 	case rejection.RetryAfter > 0:
 		pause = strconv.FormatInt(rejection.RetryAfter.Milliseconds(), 10)
 	case rejection.Reason == DeadlineTooNear, rejection.Reason == Degraded, rejection.Reason == Shed:
-		pause = "-1"
+		pause = never
 	default:
 		return err
 	}
-	_ = grpc.SetTrailer(ctx, metadata.Pairs(pushBackKey, pause)) // not told is not worse than before
+	pushBack(ctx, pause)
 	return err
+}
+
+// never is the pause that lets nobody try again.
+const never = "-1"
+
+// pushBack tells the client how many milliseconds to wait before it tries again. Not
+// told is not worse than before.
+func pushBack(ctx context.Context, pause string) {
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(pushBackKey, pause))
 }

@@ -347,6 +347,66 @@ func TestServerCacheKeepsUsersApart(t *testing.T) {
 	}
 }
 
+// Each hop may repeat its calls, but only one of them does.
+func TestRetriesDoNotMultiply(t *testing.T) {
+	const retries = `"retry_policy":{"max_attempts":%d,"initial_delay":"1ms","max_delay":"1ms","budget":{"min_per_second":%d}}`
+	for name, c := range map[string]struct {
+		calls    string // timeouts.call
+		attempts [3]int // of each hop, the last one first
+		budget   int    // of the last hop
+		handled  [3]int32
+	}{
+		"at the last hop":                {"5s", [3]int{3, 3, 3}, 1000, [3]int32{3, 1, 1}},
+		"without deadlines":              {"0s", [3]int{3, 3, 3}, 1000, [3]int32{3, 1, 1}},
+		"past one that repeats nothing":  {"5s", [3]int{3, 1, 3}, 1000, [3]int32{3, 1, 1}},
+		"until the budget is used up":    {"5s", [3]int{3, 3, 3}, 0, [3]int32{1, 1, 1}},
+		"where those after it leave it":  {"5s", [3]int{1, 1, 3}, 1000, [3]int32{3, 3, 3}},
+		"in the middle, as its own does": {"5s", [3]int{1, 3, 3}, 1000, [3]int32{3, 3, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policies := map[string]string{}
+			for i, attempts := range c.attempts {
+				budget := 1000
+				if i == 0 {
+					budget = c.budget
+				}
+				policies[fmt.Sprint(i)] = fmt.Sprintf(`{"timeouts":{"call":%q,"minimum":"0s"},`+retries+`}`, c.calls, attempts, budget)
+			}
+			client := opened(t, policies)
+			var conn *grpc.ClientConn
+			var handled [3]atomic.Int32
+			to := func(ctx context.Context, hop int) error {
+				c := newConnection(client.calls, fmt.Sprint(hop), []CallOption{Idempotent()})
+				return c.unary(ctx, getMethod, wrapperspb.String(fmt.Sprint(hop)), new(wrapperspb.StringValue), conn, dial)
+			}
+			conn = (&echo{get: func(ctx context.Context, req *wrapperspb.StringValue) (*wrapperspb.StringValue, error) {
+				var hop int
+				if _, err := fmt.Sscan(req.GetValue(), &hop); err != nil {
+					return nil, err
+				}
+				handled[hop].Add(1)
+				if hop == 0 {
+					return nil, status.Error(codes.Unavailable, "down")
+				}
+				return nil, to(ctx, hop-1)
+			}}).serve(t, client.Client, nil)
+			if err := to(t.Context(), 2); status.Code(err) != codes.Unavailable {
+				t.Fatal(err)
+			}
+			for hop := range handled {
+				if n := handled[hop].Load(); n != c.handled[hop] {
+					t.Errorf("hop %d handled %d calls, want %d", hop, n, c.handled[hop])
+				}
+			}
+		})
+	}
+}
+
+// dial is a grpc.UnaryInvoker.
+func dial(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, opts ...grpc.CallOption) error {
+	return cc.Invoke(ctx, method, req, reply, opts...)
+}
+
 func TestStreamHoldsItsPlace(t *testing.T) {
 	c := opened(t, map[string]string{served: `{"bulkhead":{"max_concurrent":1}}`})
 	conn := (&echo{get: echoing, chat: repeat}).serve(t, c.Client, nil)
@@ -386,7 +446,7 @@ func TestServerCostsNothing(t *testing.T) {
 		what string
 		ctx  context.Context //nolint:containedctx // a row of a table
 		most float64
-	}{{"nothing to be said", plain, 0}, {"a hop", late, 1}} {
+	}{{"no deadline", plain, 1}, {"a deadline", late, 1}} {
 		if n := testing.AllocsPerRun(100, func() { _, _ = s.handleUnary(test.ctx, nil, info, handler) }); n > test.most {
 			t.Errorf("%s: %v allocations, want at most %v", test.what, n, test.most)
 		}

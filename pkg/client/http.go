@@ -31,7 +31,8 @@ func (c *Client) HTTPClient(dependency string, options ...CallOption) *http.Clie
 // as success, 501 for nothing, and the rest as failure; 502, 503 and 504 are tried
 // again as UNAVAILABLE is, if the method is idempotent or the request has an
 // Idempotency-Key, and its body can be sent again. Retry-After is obeyed. Classify
-// gets an HTTPStatus for 400 and above.
+// gets an HTTPStatus for 400 and above. GET, HEAD and what is ReadOnly may be hedged,
+// so that base and GetBody are called at the same time.
 //
 // The deadline of the policy bounds a request until its body is read; whoever gets a
 // response closes its body, as always. A call that is not made ends with a
@@ -130,7 +131,7 @@ func (rt *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, t := req.Context(), rt.target(req.Method)
 	s := t.Now()
 	call := newHTTPCall(rt, s, req)
-	defer call.closeRequest()
+	defer call.end()
 	q := &httpQuestion{req: req}
 	if !s.Plan.Empty() {
 		if by, err := t.point.Before(ctx, s, q); by != "" || err != nil {

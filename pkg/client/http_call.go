@@ -33,21 +33,27 @@ type httpCall struct {
 	sent    bool           // the body of req has gone to the base, which closes it
 	answer  *http.Response // of the last attempt; nil if it had none
 	body    *httpBody      // of answer
+	twins   []*httpCall    // hedges
 }
 
 // newHTTPCall looks whether the request may be repeated, by RFC 9110 section 9.2.2,
 // by its Idempotency-Key or because somebody said so.
 func newHTTPCall(rt *roundTripper, s *guard.Setting, req *http.Request) *httpCall {
 	c := &httpCall{base: rt.base, req: req, setting: s, options: rt.options}
-	idempotent := rt.options.idempotent || s.Idempotent
+	idempotent, readOnly := rt.options.idempotent || s.Idempotent, rt.options.readOnly
 	switch req.Method {
-	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
+	case "", http.MethodGet, http.MethodHead:
+		idempotent, readOnly = true, true
+	case http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		idempotent = true
 	default:
 		idempotent = idempotent || req.Header.Get("Idempotency-Key") != ""
 	}
 	if c.again = idempotent && (req.Body == nil || req.Body == http.NoBody || req.GetBody != nil); c.again {
 		c.setting = s.Repeatable()
+		if readOnly {
+			c.setting = s.ReadOnly()
+		}
 	}
 	return c
 }
@@ -62,7 +68,17 @@ func (c *httpCall) Invoke(ctx context.Context, _ int) error {
 		cancel()
 		return err
 	}
+	lost := func() bool { return false }
+	if c.setting.Hedged() { // the answer that another attempt gets first ends this one
+		stop := context.AfterFunc(ctx, cancel)
+		lost = func() bool { return !stop() }
+	}
 	resp, err := c.base.RoundTrip(attempt)
+	if err == nil && lost() {
+		if err = ctx.Err(); resp.Body != nil {
+			_ = resp.Body.Close() // its context has ended
+		}
+	}
 	if err != nil {
 		cancel()
 		return err
@@ -168,11 +184,32 @@ func (c *httpCall) Result(_ context.Context, err error) guard.Result {
 	return r
 }
 
-// Twin implements guard.Invocation: requests are not hedged.
-func (c *httpCall) Twin() guard.Invocation { return nil }
+// Twin implements guard.Invocation: its setting tells that the request can be sent
+// again.
+func (c *httpCall) Twin() guard.Invocation {
+	twin := &httpCall{base: c.base, req: c.req, setting: c.setting, options: c.options, again: true, sent: true}
+	c.twins = append(c.twins, twin)
+	return twin
+}
 
 // Adopt implements guard.Invocation.
-func (c *httpCall) Adopt(guard.Invocation) {}
+func (c *httpCall) Adopt(twin guard.Invocation) {
+	if other, ok := twin.(*httpCall); ok {
+		c.discard()
+		c.answer, c.body, other.answer, other.body = other.answer, other.body, nil, nil
+	}
+}
+
+// end lets go of what is of no use once the call is over: the body of a request that
+// was not sent, and the answers of hedges that lost.
+func (c *httpCall) end() {
+	c.closeRequest()
+	for _, twin := range c.twins {
+		if twin.answer != nil {
+			_ = twin.answer.Body.Close() // nobody reads it
+		}
+	}
+}
 
 // Keep implements guard.Keeper: the place in the bulkhead is taken until the body is
 // read.

@@ -15,6 +15,7 @@ type optionKind uint8
 const (
 	operationOption optionKind = iota + 1
 	idempotentOption
+	readOnlyOption
 	cacheKeyOption
 	classifyOption
 	sharedCredentialsOption
@@ -28,6 +29,12 @@ func Operation(name string) CallOption { return CallOption{kind: operationOption
 // Idempotent tells that a call may be repeated; given to DialOptions, that all calls
 // of the connection may.
 func Idempotent() CallOption { return CallOption{kind: idempotentOption} }
+
+// ReadOnly tells that a call changes nothing: it may be repeated as one that is
+// Idempotent, and where the policy has a hedge_delay also be made twice at the same
+// time, so that what Do calls must be safe for that. Given to DialOptions, it is about
+// all calls of the connection. What modes do is decided by protos alone.
+func ReadOnly() CallOption { return CallOption{kind: readOnlyOption} }
 
 // CacheKey tells calls apart for the cache of replies; without one Do records
 // nothing. What is kept is the value itself, which nobody may change then.
@@ -55,6 +62,7 @@ type callOptions struct {
 	key        string
 	keyed      bool
 	idempotent bool
+	readOnly   bool
 	shared     bool
 	classify   func(error) Outcome
 }
@@ -67,6 +75,8 @@ func (o *callOptions) take(options []CallOption) {
 			o.operation = options[i].text
 		case idempotentOption:
 			o.idempotent = true
+		case readOnlyOption:
+			o.idempotent, o.readOnly = true, true
 		case cacheKeyOption:
 			o.key, o.keyed = options[i].text, true
 		case classifyOption:
@@ -79,9 +89,12 @@ func (o *callOptions) take(options []CallOption) {
 
 // setting returns what holds for a call that begins now.
 func (o *callOptions) setting(t *target) *guard.Setting {
-	s := t.Now()
-	if o.idempotent {
+	switch s := t.Now(); {
+	case o.readOnly:
+		return s.ReadOnly()
+	case o.idempotent:
 		return s.Repeatable()
+	default:
+		return s
 	}
-	return s
 }

@@ -27,7 +27,9 @@ import (
 type Pool struct {
 	dependency *guard.Dependency
 	pool       *bulkhead.Pool
-	size       atomic.Pointer[policy.Policy] // by which the pool was sized last
+
+	sizing sync.Mutex                    // held while size changes
+	size   atomic.Pointer[policy.Policy] // by which the pool was sized last
 }
 
 // PoolUse is what a pool has seen: its bounds, what runs and waits now, and since it
@@ -65,9 +67,14 @@ func (p *Pool) Use() PoolUse {
 }
 
 func (p *Pool) resize() {
-	if now := p.dependency.Policy(); p.size.Swap(now) != now {
-		p.pool.Resize(now.Bulkhead.Workers, now.Bulkhead.MaxQueue)
+	if p.size.Load() == p.dependency.Policy() {
+		return
 	}
+	p.sizing.Lock()
+	defer p.sizing.Unlock()
+	now := p.dependency.Policy()
+	p.pool.Resize(now.Bulkhead.Workers, now.Bulkhead.MaxQueue)
+	p.size.Store(now)
 }
 
 // resources are what a client keeps for dependencies apart from each other: workers

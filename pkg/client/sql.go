@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -50,7 +51,9 @@ type database struct {
 	driver.Connector
 	dependency *dependency
 	pool       *sql.DB
-	size       atomic.Pointer[policy.Policy] // by which the pool was sized last
+
+	sizing sync.Mutex                    // held while size changes
+	size   atomic.Pointer[policy.Policy] // by which the pool was sized last
 
 	connect, ping, prepare, begin, query, exec *target
 }
@@ -85,17 +88,19 @@ func (d *database) Close() error {
 // resize gives the pool the size of the policy. Every operation asks for it: a pool
 // that nobody uses needs no size.
 func (d *database) resize() {
-	now := d.dependency.Policy()
-	was := d.size.Swap(now)
-	if was == now || d.pool == nil {
+	if d.size.Load() == d.dependency.Policy() {
 		return
 	}
+	d.sizing.Lock()
+	defer d.sizing.Unlock()
+	now := d.dependency.Policy()
 	open := now.Bulkhead.MaxConnections
 	if now.Enforcement != policy.Enforce {
 		open = 0 // no bound
 	}
 	d.pool.SetMaxOpenConns(open)
 	d.pool.SetMaxIdleConns(now.Bulkhead.MaxConnections)
+	d.size.Store(now)
 }
 
 // queryTimeout returns how long an operation on a connection may take.
@@ -114,24 +119,9 @@ func timeoutOr(s *guard.Setting, name string, otherwise time.Duration) time.Dura
 	return otherwise
 }
 
-// limited returns how long an operation may take that would take its own timeout;
-// false where the caller's deadline, if it has one, is the earlier one. The error is
-// a *Rejection: too little time is left.
-func limited(ctx context.Context, t *target, s *guard.Setting, own time.Duration) (time.Duration, bool, error) {
-	if err := t.Due(ctx, s); err != nil {
-		return 0, false, err
-	}
-	left := policy.Unbounded
-	if deadline, ok := ctx.Deadline(); ok {
-		left = time.Until(deadline)
-	}
-	limit, _ := s.Policy.Timeouts.Limit(own, left, guard.IsHop(ctx))
-	return limit, s.Enforce && limit < left, nil
-}
-
 // bounded returns the context of an operation with its deadline.
 func bounded(ctx context.Context, t *target, s *guard.Setting, own time.Duration) (context.Context, context.CancelFunc, error) {
-	limit, needed, err := limited(ctx, t, s, own)
+	limit, needed, err := t.Limit(ctx, s, own)
 	if err != nil || !needed {
 		return ctx, func() {}, err
 	}

@@ -131,7 +131,7 @@ func (c *sqlConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 	if s.Disabled {
 		return c.beginTx(ctx, opts)
 	}
-	limit, needed, err := limited(ctx, d.begin, s, queryTimeout(s, d.begin.Name()))
+	limit, needed, err := d.begin.Limit(ctx, s, queryTimeout(s, d.begin.Name()))
 	if err != nil {
 		return nil, err
 	}

@@ -301,6 +301,35 @@ func TestSQLTimeouts(t *testing.T) {
 	}
 }
 
+// Who answers somebody else's call keeps time to do so, and asks no database that
+// could use only that.
+func TestSQLRefusesWhatComesTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := opened(t, map[string]string{"ledger": `{"timeouts":{"margin":"1s"}}`})
+		asked := 0
+		db := c.database(&store{query: func(context.Context, string, []driver.NamedValue) error { asked++; return nil }})
+		conn, err := db.Conn(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		ctx, cancel := WithRemaining(t.Context(), time.Second)
+		defer cancel()
+		if _, err := conn.ExecContext(ctx, "x"); !errors.Is(err, DeadlineTooNear) {
+			t.Errorf("exec: %v", err)
+		}
+		if _, err := conn.QueryContext(ctx, "x"); !errors.Is(err, DeadlineTooNear) {
+			t.Errorf("query: %v", err)
+		}
+		if _, err := conn.BeginTx(ctx, nil); !errors.Is(err, DeadlineTooNear) {
+			t.Errorf("begin: %v", err)
+		}
+		if n := c.stats("ledger", "sql.exec").Rejected[DeadlineTooNear]; n != 1 || asked != 0 {
+			t.Errorf("%d were counted, and the database was asked %d times", n, asked)
+		}
+	})
+}
+
 func TestSQLContextsLiveAsLongAsTheirResults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := opened(t, map[string]string{"ledger": `{"timeouts":{"query":"1s"}}`})
