@@ -87,40 +87,47 @@ type roundTripper struct {
 	dependency *dependency
 	base       http.RoundTripper
 	options    callOptions
-	methods    map[string]*target
-	other      *target
 }
 
 func newRoundTripper(d *dependency, base http.RoundTripper, options []CallOption) *roundTripper {
-	rt := &roundTripper{dependency: d, base: base, methods: map[string]*target{}}
+	rt := &roundTripper{dependency: d, base: base}
 	rt.options.take(options)
-	if rt.options.operation != "" {
-		rt.other = d.target(rt.options.operation, guard.Operation)
-		return rt
-	}
-	rt.methods, rt.other = httpTargets(d)
 	return rt
 }
 
-// httpTargets returns the targets of a dependency by HTTP method, and the one of all
-// methods that nobody knows, so that they are not without number.
-func httpTargets(d *dependency) (methods map[string]*target, other *target) {
-	methods = map[string]*target{}
-	for _, method := range []string{
-		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch,
-		http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace,
-	} {
-		methods[method] = d.target("http."+method, guard.Operation)
+// httpOperation returns the operation that requests of an HTTP method are. All
+// methods that nobody knows are one, so that they are not without number.
+func httpOperation(method string) string {
+	switch method {
+	case "", http.MethodGet: // as net/http has it
+		return "http.GET"
+	case http.MethodHead:
+		return "http.HEAD"
+	case http.MethodPost:
+		return "http.POST"
+	case http.MethodPut:
+		return "http.PUT"
+	case http.MethodPatch:
+		return "http.PATCH"
+	case http.MethodDelete:
+		return "http.DELETE"
+	case http.MethodConnect:
+		return "http.CONNECT"
+	case http.MethodOptions:
+		return "http.OPTIONS"
+	case http.MethodTrace:
+		return "http.TRACE"
+	default:
+		return "http.other"
 	}
-	methods[""] = methods[http.MethodGet] // as net/http has it
-	return methods, d.target("http.other", guard.Operation)
 }
 
 func (rt *roundTripper) target(method string) *target {
-	if t, ok := rt.methods[method]; ok {
-		return t
+	name := rt.options.operation
+	if name == "" {
+		name = httpOperation(method)
 	}
-	return rt.other
+	return rt.dependency.target(name, guard.Operation)
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -189,7 +196,7 @@ const rejectedHeader = "Holdfast-Rejected"
 func (c *Client) Handler(next http.Handler) http.Handler { return newHandler(c.calls, next) }
 
 func newHandler(c *calls, next http.Handler) http.Handler {
-	methods, other := httpTargets(c.server())
+	d := c.server()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c.disabled() {
 			next.ServeHTTP(w, r)
@@ -204,10 +211,7 @@ func newHandler(c *calls, next http.Handler) http.Handler {
 		if p, ok := bulkhead.ParsePriority(r.Header.Get(priorityKey)); ok && p != Normal {
 			ctx = WithPriority(ctx, p)
 		}
-		t, ok := methods[r.Method]
-		if !ok {
-			t = other
-		}
+		t := d.target(httpOperation(r.Method), guard.Operation)
 		if err := t.Due(ctx, t.Now()); err != nil {
 			w.Header().Set(rejectedHeader, string(DeadlineTooNear))
 			http.Error(w, err.Error(), http.StatusGatewayTimeout)
