@@ -226,6 +226,8 @@ func (a *instancesAwait) recountable() bool {
 
 // outdated tells whether others than those who are asked are the members now.
 func (a *instancesAwait) outdated() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	return !slices.EqualFunc(a.heard, a.service.reader.replica.Members(), func(h heard, m Member) bool { return h.server == m.ID })
 }
 

@@ -4,9 +4,9 @@ import (
 	"math/bits"
 	"sync/atomic"
 	"unsafe"
-)
 
-const stripeBits = 3
+	"github.com/holdfast-dev/holdfast/internal/stripe"
+)
 
 // stats are what one round saw. Successes touch a stripe and otherwise only look.
 type stats struct {
@@ -19,7 +19,7 @@ type stats struct {
 	neutral  atomic.Uint64
 	overload atomic.Uint64
 	offered  atomic.Uint64 // calls for which the ramp drew
-	stripes  [1 << stripeBits]struct {
+	stripes  [stripe.Count]struct {
 		calls    ring
 		rejected atomic.Uint64
 		_        [128 - unsafe.Sizeof(ring{}) - 8]byte
@@ -53,17 +53,10 @@ func ratio(part, whole uint64) (float64, bool) {
 
 func newStats(width uint64) *stats { return &stats{width: width} }
 
-// stripe spreads goroutines over the stripes by where their stacks are: a hint
-// that costs nothing and stays the same while a goroutine is busy.
-func stripe() uint64 {
-	var here byte
-	return uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9e3779b97f4a7c15 >> (64 - stripeBits) //nolint:gosec // only a hint
-}
-
 func (s *stats) slice(now int64) uint64 { return uint64(now) / s.width } //nolint:gosec // the clock starts at 0 or later
 
 func (s *stats) success(now int64) {
-	s.stripes[stripe()].calls.add(s.slice(now))
+	s.stripes[stripe.Index()].calls.add(s.slice(now))
 	if s.streak.Load() != 0 {
 		s.streak.Store(0)
 	}
@@ -85,7 +78,7 @@ func (s *stats) count(now int64, c Class, slow bool) {
 	case Success, Slow:
 		s.success(now)
 	case Failure:
-		s.stripes[stripe()].calls.add(s.slice(now))
+		s.stripes[stripe.Index()].calls.add(s.slice(now))
 		s.failed.add(s.slice(now))
 		s.streak.Add(1)
 		s.remember(1)
@@ -104,7 +97,7 @@ func (s *stats) remember(bit uint64) {
 	}
 }
 
-func (s *stats) reject() { s.stripes[stripe()].rejected.Add(1) }
+func (s *stats) reject() { s.stripes[stripe.Index()].rejected.Add(1) }
 
 func (s *stats) counts(now int64) Counts {
 	slice := s.slice(now)

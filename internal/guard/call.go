@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/breaker"
 	"github.com/holdfast-dev/holdfast/internal/policy"
+	"github.com/holdfast-dev/holdfast/internal/stripe"
 )
 
 // Call makes a call under the settings: with a deadline where the context's is
@@ -40,7 +41,7 @@ func (t *Target) Call(ctx context.Context, s *Setting, call Invocation) error {
 		defer cancel()
 		p.ctx = ctx
 	}
-	t.dependency.budget.Call(now, stripe())
+	t.dependency.budget.Call(now, stripe.Index())
 	var o outcome
 	if s.hedged {
 		t.hedge(ctx, s, call, &p, &o)

@@ -3,7 +3,8 @@ package guard
 import (
 	"sync/atomic"
 	"time"
-	"unsafe"
+
+	"github.com/holdfast-dev/holdfast/internal/stripe"
 )
 
 // counter is something that a target counts.
@@ -44,22 +45,13 @@ const (
 )
 
 // counters are counted in stripes, so that cores do not wait for each other.
-type counters [1 << stripeBits]struct {
+type counters [stripe.Count]struct {
 	n [counted]atomic.Uint64
 	_ [128 - counted*8%128]byte
 }
 
-const stripeBits = 3
-
-// stripe spreads goroutines over the stripes by where their stacks are: a hint
-// that costs nothing and stays the same while a goroutine is busy.
-func stripe() uint64 {
-	var here byte
-	return uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9e3779b97f4a7c15 >> (64 - stripeBits) //nolint:gosec // only a hint
-}
-
 // add counts, and returns what the stripe has now.
-func (c *counters) add(which counter, n uint64) uint64 { return c[stripe()].n[which].Add(n) }
+func (c *counters) add(which counter, n uint64) uint64 { return c[stripe.Index()].n[which].Add(n) }
 
 // duration returns a sum of nanoseconds.
 func (c *counters) duration(which counter) time.Duration {

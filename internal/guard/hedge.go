@@ -52,7 +52,8 @@ func (t *Target) hedge(ctx context.Context, s *Setting, call Invocation, p *Perm
 	cancel()
 	r.running.Wait()
 	if v := r.panicked.Load(); v != nil {
-		panic(*v) // of the host's own code, on a goroutine where it may catch it
+		o.place.Release() // the first attempt may have come back well
+		panic(*v)         // of the host's own code, on a goroutine where it may catch it
 	}
 	if good(p.class) {
 		return

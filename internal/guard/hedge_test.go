@@ -163,6 +163,23 @@ func TestHedgePanics(t *testing.T) {
 	}
 }
 
+// An answer that keeps its place gives it back where a hedge's panic comes instead.
+func TestHedgePanicsBesideAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, hedging)
+		call := hedged(step{took: 150 * ms, deaf: true, result: &Result{Keep: true}}, step{panics: "broken"})
+		var got any
+		func() {
+			defer func() { got = recover() }()
+			_ = f.call(t.Context(), call)
+		}()
+		s, use := f.stats(readMethod), f.Stats().Dependencies[0]
+		if got != "broken" || use.InUse != 0 || len(call.places) != 0 || s.Results[breaker.Success] != 1 {
+			t.Errorf("got %v, %d in use, counted %+v", got, use.InUse, s)
+		}
+	})
+}
+
 // A probe is not hedged, since the breaker admits no other one.
 func TestProbesAreNotHedged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

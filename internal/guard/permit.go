@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/breaker"
 	"github.com/holdfast-dev/holdfast/internal/bulkhead"
 	"github.com/holdfast-dev/holdfast/internal/policy"
+	"github.com/holdfast-dev/holdfast/internal/stripe"
 )
 
 // Place is what an attempt takes of the bulkheads; the zero Place is nothing.
@@ -181,7 +182,7 @@ func (t *Target) Admit(ctx context.Context, s *Setting) (Permit, error) {
 		return Permit{}, t.refused(err)
 	}
 	if t.breaker != nil {
-		t.dependency.budget.Call(now, stripe())
+		t.dependency.budget.Call(now, stripe.Index())
 	}
 	return p, nil
 }

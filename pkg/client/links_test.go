@@ -52,7 +52,7 @@ func TestWhatAServiceLinks(t *testing.T) {
 	if diff := cmp.Diff([]string{
 		"internal/breaker", "internal/btree", "internal/bulkhead", "internal/clock", "internal/degrade", "internal/document", "internal/filelock",
 		"internal/flags", "internal/guard", "internal/hamt", "internal/mirror", "internal/policy", "internal/replies", "internal/schema",
-		"internal/session", "internal/version", "pkg/client", "pkg/client/internal/feed", "proto/holdfast/v1",
+		"internal/session", "internal/stripe", "internal/version", "pkg/client", "pkg/client/internal/feed", "proto/holdfast/v1",
 	}, own); diff != "" {
 		t.Errorf("own packages that are linked:\n%s", diff)
 	}

@@ -117,6 +117,36 @@ func TestReconnectsLeaveNothing(t *testing.T) {
 	}
 }
 
+// idleGoroutines is what an instance that nobody asks anything runs: those of the
+// SDK (upkeep, session, disk, the stream's acknowledgements) and of one gRPC connection.
+const idleGoroutines = 11
+
+// An instance that is connected and idle runs a handful of goroutines, and no more
+// after it has been used.
+func TestIdleInstancesCostLittle(t *testing.T) {
+	c := start(t, cluster.Options{Servers: 1})
+	write(t, c, 0, storefront())
+	leader(t, c)
+	before := runtime.NumGoroutine()
+	in := openInstance(t, addresses(c), func(config *client.Config) {
+		config.CacheDir, config.CoarseClock = t.TempDir(), true
+	})
+	in.wait(t, "connected", func(s client.Status) bool { return s.Connected && s.Revision > 0 })
+	settled := func() error {
+		if n := runtime.NumGoroutine() - before; n > idleGoroutines {
+			return fmt.Errorf("an idle instance runs %d goroutines, more than %d", n, idleGoroutines)
+		}
+		return nil
+	}
+	must(t, cluster.Poll(within(t, 10*time.Second), settled))
+	t.Logf("an idle instance runs %d goroutines", runtime.NumGoroutine()-before)
+	for range 1000 {
+		_, _ = client.Do(t.Context(), in.Client, "search", func(context.Context) (int, error) { return 1, nil })
+	}
+	must(t, cluster.Poll(within(t, 10*time.Second), settled))
+	in.close(t)
+}
+
 // heap returns the bytes in use.
 func heap() uint64 {
 	runtime.GC()
