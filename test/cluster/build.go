@@ -48,8 +48,9 @@ func build(ctx context.Context, dir, program string, extra ...string) (string, e
 	return path, nil
 }
 
-// Previous is the programs of the previous version.
-type Previous struct{ Version, Server, CLI string }
+// Previous is the programs of the previous version: the server, the operators' and
+// an instance with its SDK (testdata/instance).
+type Previous struct{ Version, Server, CLI, Instance string }
 
 // BuildPrevious compiles the programs of the previous version, the one that
 // test/previous-version pins, into dir. It needs git and the history of the
@@ -78,13 +79,16 @@ func BuildPrevious(ctx context.Context, dir string) (Previous, error) {
 	if out, err := exec.CommandContext(ctx, "tar", "-xf", archive, "-C", sources).CombinedOutput(); err != nil {
 		return Previous{}, fmt.Errorf("unpack %s: %w\n%s", version, err, out)
 	}
+	if err := os.CopyFS(filepath.Join(sources, "cmd", "instance"), os.DirFS(filepath.Join(root, "test", "cluster", "testdata", "instance"))); err != nil {
+		return Previous{}, fmt.Errorf("add an instance to %s: %w", version, err)
+	}
 	bin := filepath.Join(dir, version) + string(filepath.Separator)
-	cmd = exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/controlplane", "./cmd/holdfast")
+	cmd = exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/controlplane", "./cmd/holdfast", "./cmd/instance")
 	cmd.Dir = sources
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return Previous{}, fmt.Errorf("build %s: %w\n%s", version, err, out)
 	}
-	return Previous{Version: version, Server: bin + "controlplane", CLI: bin + "holdfast"}, nil
+	return Previous{Version: version, Server: bin + "controlplane", CLI: bin + "holdfast", Instance: bin + "instance"}, nil
 }
 
 // ErrNoHistory tells that the repository does not have the commit of the previous

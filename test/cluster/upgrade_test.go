@@ -2,7 +2,6 @@ package cluster_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -17,9 +16,9 @@ import (
 )
 
 // Servers of the previous version are replaced one by one while clients write, a
-// watcher of that version looks on, and an instance with the SDK follows: nothing that
-// was acknowledged is lost, all come to the same state, and neither the watcher nor
-// the instance goes back.
+// watcher of that version looks on, and instances with the SDKs of both versions
+// follow: nothing that was acknowledged is lost, all come to the same state, and
+// neither the watcher nor the instances go back.
 func TestRollingUpgrade(t *testing.T) {
 	t.Parallel()
 	before := previous(t)
@@ -27,10 +26,8 @@ func TestRollingUpgrade(t *testing.T) {
 	c := start(t, cluster.Options{Server: before.Server})
 	in := openInstance(t, addresses(c))
 	in.has(t, write(t, c, 0, storefront()))
-	if s := in.Status(); !s.Connected || s.ServerID != "" {
-		t.Errorf("the instance has a session with server %q of %s: %+v", s.ServerID, before.Version, s)
-	}
 	watched := watchByCLI(t, c, before.CLI)
+	old := follower(t, "obeys", before.Instance, strings.Join(addresses(c), ","), t.TempDir())
 
 	l := &ledger{acked: make(map[string]uint64)}
 	ctx, stop := context.WithCancel(t.Context())
@@ -62,6 +59,27 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 	t.Logf("%d acknowledged writes from %s to %s", len(l.acked), before.Version, version.Version)
 	upgraded(t, c, before, in, watched, l)
+	must(t, cluster.Poll(within(t, 20*time.Second), func() error {
+		if lines := old.lines("level=read-only connected=true problems=0"); len(lines) == 0 {
+			return fmt.Errorf("an instance of %s does not obey", before.Version)
+		}
+		return nil
+	}))
+	forward(t, old.lines("obeys"))
+}
+
+// forward requires that the revisions in lines never go back, and that nothing had
+// to be fetched anew.
+func forward(t *testing.T, lines []string) {
+	t.Helper()
+	var last uint64
+	for _, line := range lines {
+		var revision uint64
+		if _, err := fmt.Sscanf(line, "obeys revision=%d", &revision); err != nil || revision < last || !strings.Contains(line, "resyncs=0") {
+			t.Errorf("after revision %d: %s (%v)", last, line, err)
+		}
+		last = revision
+	}
 }
 
 // upgraded requires that what came before goes on with the new servers: the old
@@ -97,21 +115,28 @@ func upgraded(t *testing.T, c *cluster.Cluster, before cluster.Previous, in *ins
 // watchByCLI follows the cluster by an operator's program until the test ends.
 func watchByCLI(t *testing.T, c *cluster.Cluster, program string) *logs {
 	t.Helper()
+	return follower(t, "watching namespace", program, "--addr", strings.Join(addresses(c), ","), "watch", "-o", "json")
+}
+
+// follower runs a program that follows the cluster until the test ends. It has begun
+// once it has printed something.
+func follower(t *testing.T, begun, program string, args ...string) *logs {
+	t.Helper()
 	out := &logs{}
 	ctx, stop := context.WithCancel(t.Context())
-	cmd := exec.CommandContext(ctx, program, "--addr", strings.Join(addresses(c), ","), "watch", "-o", "json")
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env, cmd.Stdout, cmd.Stderr = cluster.Environ(), out, out
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		stop()
 		_ = cmd.Wait()
-		if t.Failed() && len(out.String()) < 1<<12 {
-			t.Logf("the watcher printed: %s", out)
+		if t.Failed() && len(out.String()) < 1<<14 {
+			t.Logf("%s printed: %s", program, out)
 		}
 	})
 	must(t, cluster.Poll(within(t, 20*time.Second), func() error {
-		if len(out.lines("watching namespace")) == 0 {
-			return errors.New("the watcher has not begun")
+		if len(out.lines(begun)) == 0 {
+			return fmt.Errorf("%s has not begun", program)
 		}
 		return nil
 	}))
