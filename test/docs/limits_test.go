@@ -28,6 +28,8 @@ import (
 // anybody could meet.
 func notLimits() map[string]string {
 	return map[string]string{
+		"internal/health.maxPenalty":          "an exponent; max_dwell bounds the pause",
+		"internal/health.maxWeight":           "what a vote weighs",
 		"internal/api.maxBackoff":             "a pause",
 		"internal/api.minBackoff":             "a pause",
 		"internal/api.maxCatchUp":             "how long a write that is committed waits for this server",

@@ -1,0 +1,331 @@
+package health
+
+import (
+	"bytes"
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+)
+
+const (
+	// TTL is how long a record lives after it was made, wherever it is. What a crashed
+	// instance said is gone then, with no help from membership, which forgets late and
+	// can be forged.
+	TTL = 15 * time.Second
+	// Refresh is how often an instance that has something to say says it again: so a
+	// record may miss its way twice.
+	Refresh = 5 * time.Second
+	// memory is how long the numbers of a record that is gone are remembered, so that
+	// no late copy brings it back. 2×TTL would do for copies under way; what is longer
+	// holds off somebody who replays on purpose.
+	memory = 10 * time.Minute
+)
+
+// Limits of a table.
+const (
+	// MaxOrigins bounds the instances whose records are held, and as many again whose
+	// numbers are remembered: at most about 8 MiB.
+	MaxOrigins = 4096
+	// MaxPerHost bounds those of one host, so that one host cannot fill the table. It
+	// is as many as may sit behind one address translator.
+	MaxPerHost = 256
+)
+
+// Origin is who made a record, as its certificate says. Only Zone is the instance's
+// own claim.
+type Origin struct {
+	ID, Service, Host, Zone string
+}
+
+// Held is a record in a table. Nobody changes what it refers to.
+type Held struct {
+	Origin
+	Record Record
+	// Raw is the record as it travels, signature included, without its age.
+	Raw []byte
+	// Born is when it was made, by the clock of who holds it.
+	Born int64
+
+	digest uint64
+}
+
+// Outcome is what became of a record.
+type Outcome uint8
+
+// Outcomes of Put. Only New changes the table.
+const (
+	New     Outcome = iota // it replaced what was there
+	Same                   // it is there already
+	Stale                  // a newer one is there, or was
+	Expired                // older than TTL
+	Refused                // the table is full
+)
+
+func (o Outcome) String() string {
+	return [...]string{"new", "same", "stale", "expired", "refused"}[o]
+}
+
+// Table holds the newest record of each instance. Merging is a join: by (incarnation,
+// sequence), then by the bytes of Raw. Whatever the order and number of the Puts, two
+// tables that have heard the same records hold the same ones.
+//
+// How old a record is counts from when it was heard first: hearing it again makes it
+// neither younger, or an old vote could be kept alive, nor older, or somebody could
+// have the votes of others expire.
+//
+// When it is full the records of instances without an opinion go, the oldest first;
+// if there are none, further instances are refused, and those that are there stay.
+//
+// Nothing locks; what reads counts as much as what writes.
+type Table struct {
+	limit    int
+	held     map[string]*Held
+	gone     map[string]mark
+	perHost  map[string]int
+	subjects map[string]subject
+	next     int64 // nothing ends before
+}
+
+// mark remembers the numbers of a record that is gone.
+type mark struct {
+	incarnation, sequence uint64
+	until                 int64
+}
+
+// subject is what is said of one dependency, by hosts.
+type subject map[string][]vote
+
+type vote struct {
+	*Held
+	report *Report
+}
+
+// NewTable returns an empty table for that many instances; 0 means MaxOrigins.
+func NewTable(limit int) *Table {
+	if limit <= 0 {
+		limit = MaxOrigins
+	}
+	return &Table{
+		limit: limit, held: make(map[string]*Held), gone: make(map[string]mark),
+		perHost: make(map[string]int), subjects: make(map[string]subject),
+	}
+}
+
+// Put takes in a record that is so old. The table keeps r.Reports and raw.
+func (t *Table) Put(now int64, from Origin, r Record, raw []byte, age time.Duration) Outcome {
+	t.Expire(now)
+	if age >= TTL {
+		return Expired
+	}
+	if o := t.compare(from.ID, r.Incarnation, r.Sequence, raw); o != New {
+		return o
+	}
+	old := t.held[from.ID]
+	if !t.room(from, old) {
+		return Refused
+	}
+	if old != nil {
+		t.remove(old)
+	}
+	delete(t.gone, from.ID)
+	h := &Held{Origin: from, Record: r, Raw: raw, Born: now - int64(max(age, 0)), digest: max(hash(string(raw)), 1)}
+	t.held[from.ID] = h
+	t.perHost[from.Host]++
+	if !r.Leaving {
+		for i := range r.Reports {
+			t.index(h, &r.Reports[i])
+		}
+	}
+	t.ends(h.Born + int64(TTL))
+	return New
+}
+
+// Known reports whether Put would say Same or Stale whatever else is in the record, so
+// that its signature need not be looked at.
+func (t *Table) Known(id string, incarnation, sequence uint64, raw []byte) bool {
+	return t.compare(id, incarnation, sequence, raw) != New
+}
+
+// compare says New, Same or Stale.
+func (t *Table) compare(id string, incarnation, sequence uint64, raw []byte) Outcome {
+	h := t.held[id]
+	if h == nil {
+		m, gone := t.gone[id]
+		if gone && cmp.Or(cmp.Compare(incarnation, m.incarnation), cmp.Compare(sequence, m.sequence)) <= 0 {
+			return Stale
+		}
+		return New
+	}
+	switch c := cmp.Or(
+		cmp.Compare(incarnation, h.Record.Incarnation), cmp.Compare(sequence, h.Record.Sequence), bytes.Compare(raw, h.Raw),
+	); {
+	case c > 0:
+		return New
+	case c == 0:
+		return Same
+	default:
+		return Stale
+	}
+}
+
+// room makes room for a record of from, which replaces old if that is not nil.
+func (t *Table) room(from Origin, old *Held) bool {
+	if t.perHost[from.Host] >= MaxPerHost && (old == nil || old.Host != from.Host) {
+		return false
+	}
+	if old != nil || len(t.held) < t.limit {
+		return true
+	}
+	var oldest *Held
+	for _, h := range t.held {
+		if (len(h.Record.Reports) == 0 || h.Record.Leaving) && (oldest == nil || older(h, oldest)) {
+			oldest = h
+		}
+	}
+	if oldest == nil {
+		return false
+	}
+	t.forget(oldest)
+	return true
+}
+
+func older(a, b *Held) bool { return cmp.Or(cmp.Compare(a.Born, b.Born), cmp.Compare(a.ID, b.ID)) < 0 }
+
+// Expire drops what is too old and returns whose it was, in order.
+func (t *Table) Expire(now int64) []string {
+	if now < t.next || len(t.held)+len(t.gone) == 0 {
+		return nil
+	}
+	t.next = 0
+	var gone []string
+	for id, h := range t.held {
+		if end := h.Born + int64(TTL); end <= now {
+			gone = append(gone, id)
+			t.forget(h)
+		} else {
+			t.ends(end)
+		}
+	}
+	for id, m := range t.gone {
+		if m.until <= now {
+			delete(t.gone, id)
+		} else {
+			t.ends(m.until)
+		}
+	}
+	slices.Sort(gone)
+	return gone
+}
+
+// ends notes that something ends then.
+func (t *Table) ends(at int64) {
+	if t.next == 0 || at < t.next {
+		t.next = at
+	}
+}
+
+// NextExpiry returns when Expire has to do something again, or a time before that;
+// not ok while the table is empty.
+func (t *Table) NextExpiry() (at int64, ok bool) { return t.next, len(t.held)+len(t.gone) > 0 }
+
+// forget drops a record and remembers its numbers.
+func (t *Table) forget(h *Held) {
+	t.remove(h)
+	delete(t.held, h.ID)
+	if len(t.gone) >= t.limit {
+		first := ""
+		for id, m := range t.gone {
+			if first == "" || cmp.Or(cmp.Compare(m.until, t.gone[first].until), cmp.Compare(id, first)) < 0 {
+				first = id
+			}
+		}
+		delete(t.gone, first)
+	}
+	m := mark{incarnation: h.Record.Incarnation, sequence: h.Record.Sequence, until: h.Born + int64(TTL+memory)}
+	t.gone[h.ID] = m
+	t.ends(m.until)
+}
+
+// remove takes a record out of the indexes.
+func (t *Table) remove(h *Held) {
+	if t.perHost[h.Host]--; t.perHost[h.Host] == 0 {
+		delete(t.perHost, h.Host)
+	}
+	if h.Record.Leaving {
+		return
+	}
+	for i := range h.Record.Reports {
+		name := h.Record.Reports[i].Dependency
+		s := t.subjects[name]
+		s[h.Host] = slices.DeleteFunc(s[h.Host], func(v vote) bool { return v.Held == h })
+		if len(s[h.Host]) == 0 {
+			delete(s, h.Host)
+		}
+		if len(s) == 0 {
+			delete(t.subjects, name)
+		}
+	}
+}
+
+func (t *Table) index(h *Held, r *Report) {
+	s := t.subjects[r.Dependency]
+	if s == nil {
+		s = make(subject)
+		t.subjects[r.Dependency] = s
+	}
+	s[h.Host] = append(s[h.Host], vote{h, r})
+}
+
+// Len returns how many records are held.
+func (t *Table) Len() int { return len(t.held) }
+
+// Get returns the record of an instance.
+func (t *Table) Get(id string) (Held, bool) {
+	if h := t.held[id]; h != nil {
+		return *h, true
+	}
+	return Held{}, false
+}
+
+// All returns all records, in the order of their instances' ids.
+func (t *Table) All() iter.Seq[Held] {
+	return func(yield func(Held) bool) {
+		for _, id := range slices.Sorted(maps.Keys(t.held)) {
+			if !yield(*t.held[id]) {
+				return
+			}
+		}
+	}
+}
+
+// Dependencies returns those of which anything is said, by name.
+func (t *Table) Dependencies() []string { return slices.Sorted(maps.Keys(t.subjects)) }
+
+// Digest tells what is held of an instance from everything else; 0 if nothing. The
+// age is no part of it.
+func (t *Table) Digest(id string) uint64 {
+	if h := t.held[id]; h != nil {
+		return h.digest
+	}
+	return 0
+}
+
+// Age returns how old the record is.
+func (h *Held) Age(now int64) time.Duration { return time.Duration(max(now-h.Born, 0)) }
+
+// hash is FNV-1a over the strings with their lengths, finished as SplitMix64 does.
+// It spreads, it does not resist: whoever can choose its input can find collisions.
+func hash(parts ...string) uint64 {
+	x := uint64(14695981039346656037)
+	for _, s := range parts {
+		for i := range len(s) {
+			x = (x ^ uint64(s[i])) * 1099511628211
+		}
+		x = (x ^ uint64(len(s))) * 1099511628211
+	}
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
