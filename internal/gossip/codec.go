@@ -3,79 +3,69 @@ package gossip
 import (
 	"encoding/binary"
 	"errors"
-	"maps"
-	"slices"
 )
 
-// Bytes that the library puts round one broadcast in a packet: the compound
-// header, the entry in it, the type byte, the encryption and the label header.
+// Bytes that the library puts round one message in a packet: the type byte, the
+// checksum, the encryption and the label header.
 const (
-	packetSize       = 1400
-	compoundOverhead = 2 + 2
-	typeOverhead     = 1
-	cryptoOverhead   = 29
-	labelOverhead    = 2
-	metaLimit        = 512
+	packetSize     = 1400
+	typeOverhead   = 1
+	crcOverhead    = 5
+	cryptoOverhead = 29
+	labelOverhead  = 2
+	metaLimit      = 512
 )
 
-var errTruncated = errors.New("truncated state")
+// What a record grows by in a message of its own: kind, length, and how old it is;
+// and what a message grows by in a batch: the batch's empty name, and its length.
+const (
+	entryOverhead = 1 + 3 + 5
+	batchOverhead = 1 + 3
+)
 
-// packetBudget is how long a broadcast may be to fit a packet of its own.
+var errTruncated = errors.New("truncated")
+
+// packetBudget is how long a message may be to fit a packet of its own. Room for
+// the encryption is always kept: keys may come while the pool runs.
 func packetBudget(config Config) int {
-	budget := packetSize - compoundOverhead - typeOverhead
-	if len(config.Keys) > 0 {
-		budget -= cryptoOverhead
-	}
+	budget := packetSize - typeOverhead - crcOverhead - cryptoOverhead
 	if config.Label != "" {
 		budget -= labelOverhead + len(config.Label)
 	}
 	return budget
 }
 
-// encodeMessage is a name with its length in one byte, and the body.
-func encodeMessage(name string, body []byte) []byte {
-	message := make([]byte, 0, 1+len(name)+len(body))
-	message = append(message, byte(len(name)))
-	message = append(message, name...)
-	return append(message, body...)
+// appendName puts a text of at most 255 bytes behind its length in one byte.
+func appendName(b []byte, name string) []byte {
+	b = append(b, byte(len(name)))
+	return append(b, name...)
 }
 
-func decodeMessage(message []byte) (name string, body []byte, ok bool) {
-	if len(message) == 0 {
+// cutName is the inverse of appendName.
+func cutName(b []byte) (name string, rest []byte, ok bool) {
+	if len(b) == 0 || len(b) < 1+int(b[0]) {
 		return "", nil, false
 	}
-	n := int(message[0])
-	if len(message) < 1+n {
-		return "", nil, false
-	}
-	return string(message[1 : 1+n]), message[1+n:], true
+	n := 1 + int(b[0])
+	return string(b[1:n]), b[n:], true
 }
 
-// encodeStates is a sequence of messages, each with its length before it.
-func encodeStates(states map[string]State) []byte {
-	var buf []byte
-	for _, name := range slices.Sorted(maps.Keys(states)) {
-		message := encodeMessage(name, states[name].Encode())
-		buf = binary.AppendUvarint(buf, uint64(len(message)))
-		buf = append(buf, message...)
-	}
-	return buf
+// appendBlock puts a block behind its length.
+func appendBlock(b, block []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(block)))
+	return append(b, block...)
 }
 
-// decodeStates calls fn for each state. States before the first unreadable byte
-// have been handed out when it returns an error.
-func decodeStates(buf []byte, fn func(name string, body []byte)) error {
-	for len(buf) > 0 {
-		length, n := binary.Uvarint(buf)
-		if n <= 0 || length > uint64(len(buf)-n) {
+// eachBlock calls fn for each block. Blocks before the first unreadable byte have
+// been handed out when it returns an error.
+func eachBlock(b []byte, fn func(block []byte)) error {
+	for len(b) > 0 {
+		length, n := binary.Uvarint(b)
+		if n <= 0 || length > uint64(len(b)-n) {
 			return errTruncated
 		}
-		name, body, ok := decodeMessage(buf[n : n+int(length)])
-		if !ok {
-			return errTruncated
-		}
-		fn(name, body)
-		buf = buf[n+int(length):]
+		fn(b[n : n+int(length)])
+		b = b[n+int(length):]
 	}
 	return nil
 }

@@ -11,14 +11,15 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// delegate is what the library calls. Its event methods run under the library's
-// node lock: they copy and return, and never call the library.
+// delegate is what the library calls. Its event methods, and NotifyAlive, run under
+// the library's node lock: they copy and return, and never call the library.
 type delegate struct{ p *Pool }
 
 var (
 	_ memberlist.Delegate      = delegate{}
 	_ memberlist.EventDelegate = delegate{}
 	_ memberlist.AliveDelegate = delegate{}
+	_ memberlist.PingDelegate  = delegate{}
 )
 
 // NodeMeta implements memberlist.Delegate. The library panics when it is given
@@ -39,34 +40,66 @@ func (d delegate) NodeMeta(limit int) []byte {
 // NotifyMsg implements memberlist.Delegate. The library reuses the bytes, and
 // packets wait while it runs.
 func (d delegate) NotifyMsg(message []byte) {
+	p := d.p
+	p.hear()
+	if len(message) > MaxMessage+2*(1+nameLimit) {
+		p.dropped.Add(1)
+		return
+	}
+	message = bytes.Clone(message)
+	if name, body, ok := cutName(message); ok && p.handlers[name] != nil {
+		p.received.Add(1)
+		p.handlers[name].deliver(body)
+		return
+	}
 	select {
-	case d.p.inbox <- bytes.Clone(message):
-		d.p.received.Add(1)
+	case p.inbox <- message:
+		p.received.Add(1)
 	default:
-		d.p.dropped.Add(1)
+		p.dropped.Add(1)
 	}
 }
 
-// GetBroadcasts implements memberlist.Delegate.
-func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
-	return d.p.queue.GetBroadcasts(overhead, limit)
+// GetBroadcasts implements memberlist.Delegate. The pool sends its news itself.
+func (delegate) GetBroadcasts(_, _ int) [][]byte { return nil }
+
+// AckPayload implements memberlist.PingDelegate.
+func (d delegate) AckPayload() []byte {
+	d.p.hear()
+	return d.p.digests()
 }
 
-// LocalState implements memberlist.Delegate.
-func (d delegate) LocalState(bool) []byte { return encodeStates(d.p.states) }
+// NotifyPingComplete implements memberlist.PingDelegate.
+func (d delegate) NotifyPingComplete(n *memberlist.Node, _ time.Duration, payload []byte) {
+	d.p.hear()
+	if from, ok := d.p.lookup(n.Name); ok {
+		d.p.compare(from, payload)
+	}
+}
+
+// LocalState implements memberlist.Delegate: a message of each channel.
+func (d delegate) LocalState(bool) []byte {
+	var state []byte
+	for _, c := range d.p.channels {
+		if message := c.exchange(); message != nil {
+			state = appendBlock(state, message)
+		}
+	}
+	return state
+}
 
 // MergeRemoteState implements memberlist.Delegate. It runs on the goroutine of
 // one stream. What was learned is passed on, so that an exchange between the two
 // sides of a healed partition reaches everybody.
-func (d delegate) MergeRemoteState(buf []byte, _ bool) {
-	err := decodeStates(buf, func(name string, body []byte) {
-		if state := d.p.states[name]; state != nil && state.Merge(body) {
-			d.p.spread(name, state)
-		}
-	})
+func (d delegate) MergeRemoteState(state []byte, _ bool) {
+	d.p.hear()
+	err := errTruncated
+	if len(state) <= stateLimit {
+		err = eachBlock(state, d.p.receiveOne)
+	}
 	if err != nil {
 		d.p.malformed.Add(1)
-		d.p.log.Warn("unreadable state from a peer", "error", err)
+		d.p.log.Warn("unreadable state from a peer", "bytes", len(state), "error", err)
 	}
 }
 
@@ -80,45 +113,39 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 	if n.DMin != 0 || n.DMax != 0 || n.DCur != 0 {
 		return errors.New("foreign delegate protocol")
 	}
+	if len(n.Name) > nameLimit {
+		return errors.New("name too long")
+	}
+	d.p.mu.Lock()
+	defer d.p.mu.Unlock()
+	if d.p.members[n.Name] == nil && len(d.p.members) >= memberLimit {
+		return fmt.Errorf("the pool has %d members already", memberLimit)
+	}
 	return nil
 }
 
 // NotifyJoin implements memberlist.EventDelegate.
 func (d delegate) NotifyJoin(n *memberlist.Node) {
-	p := d.p
-	m := Member{Name: n.Name, Addr: nodeAddr(n), Meta: bytes.Clone(n.Meta), Since: time.Now()}
-	p.mu.Lock()
-	p.members[m.Name] = m
-	delete(p.lost, m.Addr)
-	if m.Name == p.name {
-		p.self = m.Addr
-	}
-	p.alive.Store(int64(len(p.members)))
-	p.mu.Unlock()
-	poke(p.changed)
+	d.p.arrive(Member{Name: n.Name, Addr: nodeAddr(n), Meta: bytes.Clone(n.Meta), Since: time.Now()})
+	poke(d.p.changed)
 }
 
 // NotifyLeave implements memberlist.EventDelegate. The library does not tell
-// whether a member left or died; both are tried again for a while.
+// whether a member left or died.
 func (d delegate) NotifyLeave(n *memberlist.Node) {
-	p := d.p
-	p.mu.Lock()
-	delete(p.members, n.Name)
-	if n.Name != p.name {
-		p.lose(nodeAddr(n), time.Now())
-	}
-	p.alive.Store(int64(len(p.members)))
-	p.mu.Unlock()
-	poke(p.changed)
+	d.p.depart(n.Name, nodeAddr(n), time.Now())
+	poke(d.p.changed)
 }
 
 // NotifyUpdate implements memberlist.EventDelegate.
 func (d delegate) NotifyUpdate(n *memberlist.Node) {
 	p := d.p
 	p.mu.Lock()
-	if m, ok := p.members[n.Name]; ok {
+	if m := p.members[n.Name]; m != nil {
 		m.Addr, m.Meta = nodeAddr(n), bytes.Clone(n.Meta)
-		p.members[n.Name] = m
+		if m.at >= 0 {
+			p.others[m.at].addr = m.Addr
+		}
 	}
 	p.mu.Unlock()
 	poke(p.changed)
@@ -127,27 +154,3 @@ func (d delegate) NotifyUpdate(n *memberlist.Node) {
 func nodeAddr(n *memberlist.Node) string {
 	return net.JoinHostPort(n.Addr.String(), strconv.Itoa(int(n.Port)))
 }
-
-// broadcast is a queued state; a newer one of the same name takes its place
-// without a scan of the queue.
-type broadcast struct {
-	name    string
-	message []byte
-}
-
-var _ memberlist.NamedBroadcast = (*broadcast)(nil)
-
-// Name implements memberlist.NamedBroadcast.
-func (b *broadcast) Name() string { return b.name }
-
-// Invalidates implements memberlist.Broadcast.
-func (b *broadcast) Invalidates(other memberlist.Broadcast) bool {
-	named, ok := other.(memberlist.NamedBroadcast)
-	return ok && named.Name() == b.name
-}
-
-// Message implements memberlist.Broadcast.
-func (b *broadcast) Message() []byte { return b.message }
-
-// Finished implements memberlist.Broadcast.
-func (b *broadcast) Finished() {}

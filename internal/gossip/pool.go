@@ -2,15 +2,14 @@ package gossip
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -18,8 +17,14 @@ import (
 
 const (
 	// inboxSize bounds the received messages that wait to be merged. When it is
-	// full the newest is dropped and counted; the periodic exchange repairs it.
+	// full the newest is dropped and counted; repairs make up for it.
 	inboxSize = 256
+	// mergeBatch is how many messages are merged before news is pushed: several
+	// records then go in one packet.
+	mergeBatch = 16
+	// memberLimit bounds the members that are believed in. Further ones are not
+	// taken in, and warned of.
+	memberLimit = 2000
 	// rejoinInterval is how often lost peers and seeds are tried again.
 	rejoinInterval = 10 * time.Second
 	// lonelyInterval takes its place while nobody is known, so that servers
@@ -32,9 +37,17 @@ const (
 	leaveWait = 2 * time.Second
 	// streamTimeout bounds one exchange over a stream.
 	streamTimeout = 3 * time.Second
-	// retransmitMult is raised above the library's 4: servers are few, and a
-	// lost message costs a whole exchange interval.
-	retransmitMult = 6
+)
+
+// Profile says what a pool is tuned for.
+type Profile int
+
+const (
+	// Servers is for a few processes that are to know soon who is dead.
+	Servers Profile = iota
+	// Instances is for hundreds of processes, also on crowded machines: rounds
+	// of gossip are shorter, and probes of members rarer and more patient.
+	Instances
 )
 
 // State is a value that replicates by gossip. Merge must be commutative,
@@ -72,6 +85,8 @@ type Config struct {
 	// SourceIP is where outgoing streams are dialled from; empty lets the system
 	// choose. Packets always leave from BindAddr.
 	SourceIP string
+	// Profile says what the pool is tuned for.
+	Profile Profile
 	// Label keeps pools apart that share addresses. At most 255 bytes.
 	Label string
 	// Keys are AES keys of 16, 24 or 32 bytes. The first encrypts, all decrypt;
@@ -87,7 +102,8 @@ type Config struct {
 	// OnChange is called after members have come, gone or changed. Calls are
 	// coalesced and never concurrent.
 	OnChange func()
-	// Transport replaces the network in tests. BindAddr is then unused.
+	// Transport replaces sockets of the pool's own: one of a Listener, or a network
+	// in memory. The addresses above are then unused. The pool shuts it down.
 	Transport memberlist.Transport
 }
 
@@ -98,77 +114,95 @@ func (c Config) logger() *slog.Logger {
 	return c.Logger
 }
 
-// Metrics is a snapshot of the pool's counters.
-type Metrics struct {
-	// Members is the number of processes alive, this one included.
-	Members int
-	// Received and Dropped count user messages taken in, and refused because
-	// the inbox was full.
-	Received, Dropped uint64
-	// Malformed counts messages and states that could not be read.
-	Malformed uint64
-	// Oversize counts broadcasts and meta data too large for a packet.
-	Oversize uint64
-	// Rejoins counts attempts to reach a lost peer or a seed.
-	Rejoins uint64
-	// Health is the library's doubt about this process; 0 is well.
-	Health int
-}
-
 // Pool is one process's membership. It is safe for concurrent use.
 type Pool struct {
 	config Config
 	name   string
 	log    *slog.Logger
-	list   *memberlist.Memberlist
-	queue  memberlist.TransmitLimitedQueue
-	budget int // bytes of one broadcast
+	budget int // bytes of one message in a packet
 
-	states map[string]State // fixed once started
+	channels map[string]*Channel // fixed once started, like handlers
+	handlers map[string]*handler
+	queue    queue
+	pushes   bucket
+	interval time.Duration // of rounds of gossip, each to fanout members
+	fanout   int
 
-	mu      sync.Mutex           // guards members, lost and self; never held while calling out
-	members map[string]Member    // alive, by name
-	lost    map[string]time.Time // addresses of members that went, and when
-	self    string               // own address
+	list      *memberlist.Memberlist // set by Start, like transport
+	transport memberlist.Transport
+	ring      *memberlist.Keyring
+	keys      sync.Mutex // held while the ring changes
 
-	inbox   chan []byte
-	changed chan struct{} // holds at most one token
-	meta    chan struct{} // holds at most one token
+	mu        sync.Mutex           // guards the rest of this block; never held while calling out
+	members   map[string]*member   // alive, by name
+	others    []address            // members but this process, in no order
+	lost      map[string]departure // members that went, by address
+	leavers   map[string]bool      // names that have said farewell and are still there
+	seeds     []string
+	self      string // own address
+	bulky     map[entry]item
+	bulkyBusy bool
+	probes    map[[8]byte]chan byte
+	asked     map[string]*bucket // questions of members to probe others
+	ended     bool               // no worker may start
 
-	alive                                  atomic.Int64
-	received, dropped, malformed, oversize atomic.Uint64
-	rejoins                                atomic.Uint64
+	inbox      chan []byte
+	wake       chan struct{} // holds at most one token, like the next three
+	changed    chan struct{}
+	meta       chan struct{}
+	rejoinNow  chan struct{}
+	sends      chan struct{} // messages being written
+	probeSends chan struct{}
 
+	counters
+
+	ctx     context.Context //nolint:containedctx // the life of the pool, for workers that callbacks of the library start
 	cancel  context.CancelFunc
+	silent  chan struct{} // closed when there is nothing more to say
 	workers sync.WaitGroup
 	closing sync.Once
 }
 
-// New returns a pool that is not started. States are added before Start.
+type member struct {
+	Member
+	at int // in others; -1 is this process
+}
+
+// New returns a pool that is not started. States, records and handlers are added
+// before Start.
 func New(config Config) (*Pool, error) {
 	if config.Name == "" || strings.ContainsAny(config.Name, "/ ") {
 		return nil, fmt.Errorf("gossip name %q: must be a word without slash", config.Name)
 	}
+	var run [8]byte
+	_, _ = crand.Read(run[:]) // crypto/rand never returns an error
+	name := config.Name + "/" + hex.EncodeToString(run[:])
+	if len(name) > nameLimit {
+		return nil, fmt.Errorf("gossip name of %d bytes: at most %d", len(config.Name), nameLimit-len(name)+len(config.Name))
+	}
 	if len(config.Label) > memberlist.LabelMaxSize {
 		return nil, fmt.Errorf("gossip label of %d bytes: at most %d", len(config.Label), memberlist.LabelMaxSize)
 	}
-	var run [8]byte
-	_, _ = rand.Read(run[:]) // crypto/rand never returns an error
 	p := &Pool{
-		config:  config,
-		name:    config.Name + "/" + hex.EncodeToString(run[:]),
-		log:     config.logger(),
-		states:  make(map[string]State),
-		members: make(map[string]Member),
-		lost:    make(map[string]time.Time),
-		inbox:   make(chan []byte, inboxSize),
-		changed: make(chan struct{}, 1),
-		meta:    make(chan struct{}, 1),
-		budget:  packetBudget(config),
+		config: config, name: name, log: config.logger(), budget: packetBudget(config),
+		channels: make(map[string]*Channel), handlers: make(map[string]*handler),
+		members: make(map[string]*member), lost: make(map[string]departure), leavers: make(map[string]bool),
+		probes: make(map[[8]byte]chan byte), asked: make(map[string]*bucket),
+		inbox: make(chan []byte, inboxSize), wake: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		meta: make(chan struct{}, 1), rejoinNow: make(chan struct{}, 1),
+		sends: make(chan struct{}, sendLimit), probeSends: make(chan struct{}, probeSends),
+		silent: make(chan struct{}), interval: 200 * time.Millisecond, fanout: 3,
 	}
+	if config.Profile == Instances {
+		p.interval, p.fanout = 100*time.Millisecond, 4
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	// The queue asks under its own lock: the answer may not take the library's.
-	p.queue.NumNodes = func() int { return int(p.alive.Load()) }
-	p.queue.RetransmitMult = retransmitMult
+	p.queue.nodes = func() int { return int(p.alive.Load()) }
+	p.ring, _ = memberlist.NewKeyring(nil, nil) // an empty one is always good
+	p.seeds = slices.Clone(config.Join)
+	p.addChannel(farewellName, farewell{p})
+	p.handleProbes()
 	return p, nil
 }
 
@@ -176,8 +210,9 @@ func New(config Config) (*Pool, error) {
 // called before Start. The returned function spreads the state as it is then; it
 // does not block and may be called at any time.
 func (p *Pool) AddState(name string, s State) (broadcast func()) {
-	p.states[name] = s
-	return func() { p.spread(name, s) }
+	c := p.addChannel(name, single{s})
+	c.plain = true // so the servers of version 0.3 read it
+	return func() { c.Spread("") }
 }
 
 // Start binds the addresses and begins to gossip. Seeds that do not answer are
@@ -194,13 +229,29 @@ func (p *Pool) Start() error {
 		}
 		return fmt.Errorf("start gossip: %w", err)
 	}
+	p.hear()
+	p.mu.Lock()
 	p.list = list
-	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel = cancel
-	p.workers.Go(func() { p.mergeLoop(ctx) })
-	p.workers.Go(func() { p.noticeLoop(ctx) })
-	p.workers.Go(func() { p.rejoinLoop(ctx) })
+	p.mu.Unlock()
+	for _, loop := range []func(context.Context){p.mergeLoop, p.noticeLoop, p.rejoinLoop} {
+		p.goWorker(func() { loop(p.ctx) })
+	}
 	return nil
+}
+
+// goWorker starts a goroutine that Close waits for; false once the pool ends.
+func (p *Pool) goWorker(f func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.goLocked(f)
+}
+
+func (p *Pool) goLocked(f func()) bool {
+	if p.ended || p.list == nil {
+		return false
+	}
+	p.workers.Go(f)
+	return true
 }
 
 // Name returns this process's unique name.
@@ -217,31 +268,35 @@ func (p *Pool) Addr() string {
 func (p *Pool) Members() []Member {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.SortedFunc(maps.Values(p.members), func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
+	members := make([]Member, 0, len(p.members))
+	for _, m := range p.members {
+		members = append(members, m.Member)
+	}
+	slices.SortFunc(members, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
+	return members
+}
+
+func (p *Pool) member(name string) (Member, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := p.members[name]; m != nil {
+		return m.Member, true
+	}
+	return Member{}, false
+}
+
+// lookup is where a member is.
+func (p *Pool) lookup(name string) (address, bool) {
+	m, ok := p.member(name)
+	return address{m.Name, m.Addr}, ok
 }
 
 // UpdateMeta asks for the meta data and spreads it. It does not block.
 func (p *Pool) UpdateMeta() { poke(p.meta) }
 
-// Metrics returns the counters.
-func (p *Pool) Metrics() Metrics {
-	m := Metrics{
-		Members:   int(p.alive.Load()),
-		Received:  p.received.Load(),
-		Dropped:   p.dropped.Load(),
-		Malformed: p.malformed.Load(),
-		Oversize:  p.oversize.Load(),
-		Rejoins:   p.rejoins.Load(),
-	}
-	if p.list != nil {
-		m.Health = p.list.GetHealthScore()
-	}
-	return m
-}
-
-// Close says farewell, so that the others need not find out, and stops. A probe
-// that the library has under way ends within its own timeout. Close is
-// idempotent; a pool that never started has nothing to close.
+// Close tells the others the last news and says farewell, so that they need not
+// find out, and stops. A probe that the library has under way ends within its own
+// timeout. Close is idempotent; a pool that never started has nothing to close.
 func (p *Pool) Close(ctx context.Context) error {
 	if p.list == nil {
 		return nil
@@ -253,11 +308,16 @@ func (p *Pool) Close(ctx context.Context) error {
 			wait = min(wait, time.Until(deadline))
 		}
 		p.cancel()
-		if wait > 0 && len(p.Members()) > 1 {
+		if wait > 0 && p.alive.Load() > 1 {
+			p.channels[farewellName].Spread(p.name)
 			if late := p.list.Leave(wait); late != nil {
 				p.log.Debug("not everybody has heard the farewell", "error", late)
 			}
 		}
+		close(p.silent)
+		p.mu.Lock()
+		p.ended = true
+		p.mu.Unlock()
 		err = p.list.Shutdown()
 		p.workers.Wait()
 	})
@@ -267,33 +327,63 @@ func (p *Pool) Close(ctx context.Context) error {
 	return nil
 }
 
-// spread queues the state for broadcast, in the place of its older value.
-func (p *Pool) spread(name string, s State) {
-	message := encodeMessage(name, s.Encode())
-	if len(message) > p.budget {
-		p.oversize.Add(1)
-		return
-	}
-	p.queue.QueueBroadcast(&broadcast{name: name, message: message})
-}
-
-// mergeLoop merges what NotifyMsg took in, and passes news on.
-func (p *Pool) mergeLoop(ctx context.Context) {
+// mergeLoop merges what came in, answers repairs, and sends news: at once to a few
+// members, and in rounds while there is something to send. It goes on until the
+// farewell is out.
+func (p *Pool) mergeLoop(context.Context) {
+	round := time.NewTimer(p.interval)
+	round.Stop()
+	defer round.Stop()
+	resting := true
 	for {
 		select {
-		case <-ctx.Done():
+		case <-p.silent:
 			return
+		case <-p.wake:
 		case message := <-p.inbox:
-			name, body, ok := decodeMessage(message)
-			state := p.states[name]
-			if !ok || state == nil {
-				p.malformed.Add(1)
-				continue
-			}
-			if state.Merge(body) {
-				p.spread(name, state)
-			}
+			p.receive(message)
+		case <-round.C:
+			p.gossip()
+			resting = true
 		}
+		p.receiveMore()
+		p.pushEager()
+		if resting && p.queue.len() > 0 {
+			// Members must not beat time together: rounds then come in waves.
+			round.Reset(p.interval/2 + rand.N(p.interval))
+			resting = false
+		}
+	}
+}
+
+func (p *Pool) receiveMore() {
+	for range mergeBatch {
+		select {
+		case message := <-p.inbox:
+			p.receive(message)
+		default:
+			return
+		}
+	}
+}
+
+// receive takes in a message, or a batch of them.
+func (p *Pool) receive(message []byte) {
+	if len(message) > 0 && message[0] == 0 {
+		if err := eachBlock(message[1:], p.receiveOne); err != nil {
+			p.malformed.Add(1)
+		}
+		return
+	}
+	p.receiveOne(message)
+}
+
+func (p *Pool) receiveOne(message []byte) {
+	name, body, ok := cutName(message)
+	if c := p.channels[name]; ok && c != nil {
+		c.receive(body)
+	} else {
+		p.malformed.Add(1)
 	}
 }
 

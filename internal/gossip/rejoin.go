@@ -4,32 +4,33 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
 
 const (
-	// lostLimit and lostFor bound the memory of members that went. The oldest
-	// is forgotten first; seeds are never forgotten.
-	lostLimit = 128
-	lostFor   = 72 * time.Hour
-	// rejoinBatch bounds the addresses tried in one round, chosen at random.
+	// seedLimit bounds the seeds; the oldest is forgotten first.
+	seedLimit = 64
+	// rejoinBatch bounds the lost addresses tried in one round, and the seeds.
 	rejoinBatch = 8
 )
 
-// lose remembers an address to try again. The caller holds p.mu.
-func (p *Pool) lose(addr string, now time.Time) {
-	p.lost[addr] = now
-	if len(p.lost) <= lostLimit {
-		return
+// Join adds seeds (host:port) and tries them at once.
+func (p *Pool) Join(addrs ...string) {
+	p.mu.Lock()
+	for _, addr := range addrs {
+		p.seeds = append(slices.DeleteFunc(p.seeds, func(known string) bool { return known == addr }), addr)
 	}
-	oldest := addr
-	for a, since := range p.lost {
-		if since.Before(p.lost[oldest]) {
-			oldest = a
-		}
-	}
-	delete(p.lost, oldest)
+	p.seeds = p.seeds[max(0, len(p.seeds)-seedLimit):]
+	p.mu.Unlock()
+	poke(p.rejoinNow)
+}
+
+func (p *Pool) knownSeeds() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.seeds)
 }
 
 // rejoinLoop reaches out to seeds and lost members for as long as the pool runs.
@@ -38,12 +39,13 @@ func (p *Pool) rejoinLoop(ctx context.Context) {
 	for {
 		p.rejoin(ctx)
 		wait := rejoinInterval
-		if len(p.config.Join) > 0 && p.alive.Load() <= 1 {
+		if p.alive.Load() <= 1 && len(p.knownSeeds()) > 0 {
 			wait = lonelyInterval
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-p.rejoinNow:
 		case <-time.After(wait + rand.N(wait/4)):
 		}
 	}
@@ -52,9 +54,8 @@ func (p *Pool) rejoinLoop(ctx context.Context) {
 // rejoin tries one batch, all at once: a silent address costs its timeout, and
 // must not keep the others waiting.
 func (p *Pool) rejoin(ctx context.Context) {
-	targets := p.absent(append(p.lostAddrs(time.Now()), p.resolveSeeds(ctx)...))
-	rand.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
-	targets = targets[:min(len(targets), rejoinBatch)]
+	seeds := shuffled(p.absent(p.resolveSeeds(ctx)))
+	targets := p.absent(append(p.lostDue(time.Now(), rejoinBatch), seeds[:min(len(seeds), rejoinBatch)]...))
 	var attempts sync.WaitGroup
 	for _, addr := range targets {
 		attempts.Go(func() {
@@ -67,25 +68,11 @@ func (p *Pool) rejoin(ctx context.Context) {
 	attempts.Wait()
 }
 
-func (p *Pool) lostAddrs(now time.Time) []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var addrs []string
-	for addr, since := range p.lost {
-		if now.Sub(since) > lostFor {
-			delete(p.lost, addr)
-			continue
-		}
-		addrs = append(addrs, addr)
-	}
-	return addrs
-}
-
 // resolveSeeds resolves names anew in every round: the addresses behind a name
 // change when servers are moved.
 func (p *Pool) resolveSeeds(ctx context.Context) []string {
 	var addrs []string
-	for _, seed := range p.config.Join {
+	for _, seed := range p.knownSeeds() {
 		host, port, err := net.SplitHostPort(seed)
 		if err != nil {
 			p.log.Warn("seed is not host:port", "seed", seed)

@@ -1,48 +1,63 @@
 // Package mesh is a network in memory for gossip under virtual time. Packets go
 // through bounded queues and are dropped when one is full, as on a real network;
-// streams are pipes. Links can be cut, and packets delayed and lost.
+// streams are pipes. Links have delays and losses and can be cut one way.
+//
+// It is the inner loop of simulations with a thousand members. Deliveries are
+// therefore grouped into ticks of virtual time, one timer each, and a partition is one
+// rule, however many links it cuts.
 package mesh
 
 import (
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/hashicorp/memberlist"
 )
 
-// queueSize bounds the packets and streams that wait at one transport.
-const queueSize = 256
-
-var errUnreachable = errors.New("unreachable")
+const (
+	// queueSize bounds the packets, and the streams, that wait at one transport.
+	queueSize = 512
+	// flightLimit bounds the packets that are under way to one transport.
+	flightLimit = 8192
+	// tick is what arrivals are rounded up to: so many packets share a timer.
+	tick = 50 * time.Microsecond
+)
 
 // Network connects transports. It is safe for concurrent use.
 type Network struct {
-	mu      sync.Mutex // guards everything below; never held while sending
-	ports   map[string]*Transport
-	cut     map[[2]string]bool
-	streams map[*stream]struct{}
-	latency time.Duration
-	loss    float64
-	random  *rand.Rand
-	dropped int
+	seed uint64
+
+	mu       sync.RWMutex // guards what follows; never held while calling out
+	ports    map[string]*Transport
+	attached uint64
+	link     Link
+	between  map[[2]int]Link // by sites
+	cut      map[[2]string]bool
+	walls    []wall
+	streams  map[*stream]struct{}
+
+	calendar calendar
+	sent     atomic.Uint64
+	bytes    atomic.Uint64
+	dropped  atomic.Uint64
 }
 
-// New returns an empty network; the seed decides which packets are lost.
+// New returns an empty network without delays and losses. The seed decides the delay
+// of each packet and whether it is lost, for each transport by the order in which it
+// sends.
 func New(seed uint64) *Network {
 	return &Network{
+		seed:    seed,
 		ports:   make(map[string]*Transport),
+		between: make(map[[2]int]Link),
 		cut:     make(map[[2]string]bool),
 		streams: make(map[*stream]struct{}),
-		random:  rand.New(rand.NewPCG(seed, seed)), //nolint:gosec // a simulation is to be repeatable
 	}
 }
 
-// Transport attaches a process at ip:port. The address must be free.
+// Transport attaches a process at ip:port, at site 0. The address must be free.
 func (n *Network) Transport(addr string) (*Transport, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -52,208 +67,117 @@ func (n *Network) Transport(addr string) (*Transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach %s: %w", addr, err)
 	}
-	t := &Transport{
-		network: n, addr: &net.UDPAddr{IP: net.ParseIP(host), Port: number},
-		packets: make(chan *memberlist.Packet, queueSize), conns: make(chan net.Conn, queueSize),
-		closed: make(chan struct{}),
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.ports[addr] != nil {
 		return nil, fmt.Errorf("attach %s: address in use", addr)
 	}
+	n.attached++
+	t := newTransport(n, addr, &net.UDPAddr{IP: net.ParseIP(host), Port: number}, n.attached)
 	n.ports[addr] = t
 	return t, nil
 }
 
-// Shape sets the delay and the share of lost packets of every link from now on.
+// Shape sets the delay and the share of lost packets of every link from now on; see
+// Links.
 func (n *Network) Shape(latency time.Duration, loss float64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.latency, n.loss = latency, loss
+	n.Links(Link{Latency: latency, Loss: loss})
 }
 
-// Cut stops everything from one address to another, one way. Streams between
-// them break.
+// Links sets what every link is like from now on, but for those that Between is about.
+func (n *Network) Links(l Link) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.link = l
+}
+
+// Between sets what links from one site to another are like, one way. Both may be the
+// same site.
+func (n *Network) Between(from, to int, l Link) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.between[[2]int{from, to}] = l
+}
+
+// Cut stops everything from one address to another, one way. Streams between them
+// break, since they need both ways.
 func (n *Network) Cut(from, to string) {
 	n.mu.Lock()
 	n.cut[[2]string{from, to}] = true
-	var broken []*stream
-	for s := range n.streams {
-		if s.from == from && s.to == to || s.from == to && s.to == from {
-			broken = append(broken, s)
-		}
-	}
 	n.mu.Unlock()
-	for _, s := range broken {
-		_ = s.Close()
-	}
+	n.breakStreams()
+}
+
+// CutGroup stops everything from the addresses of one group to those of another, one
+// way.
+func (n *Network) CutGroup(from, to []string) {
+	n.mu.Lock()
+	n.walls = append(n.walls, wall{group(from), group(to)})
+	n.mu.Unlock()
+	n.breakStreams()
 }
 
 // Partition cuts every link between the two groups, both ways.
 func (n *Network) Partition(a, b []string) {
-	for _, x := range a {
-		for _, y := range b {
-			n.Cut(x, y)
-			n.Cut(y, x)
-		}
-	}
+	n.CutGroup(a, b)
+	n.CutGroup(b, a)
 }
 
-// Heal mends every link.
+// Heal mends every link that was cut.
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.cut)
+	n.walls = nil
 }
 
-// Dropped returns how many packets were lost or found a full queue.
-func (n *Network) Dropped() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.dropped
-}
+// Dropped returns how many packets were lost, were cut off, or found a full queue.
+func (n *Network) Dropped() int { return int(n.dropped.Load()) } //nolint:gosec // far below 2^63
 
-// route returns the far end of a link and its delay, or nil when a packet on it
-// is lost.
-func (n *Network) route(from, to string) (*Transport, time.Duration) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	t := n.ports[to]
-	if t == nil || n.cut[[2]string{from, to}] || n.loss > 0 && n.random.Float64() < n.loss {
-		n.dropped++
-		return nil, 0
+// Sent returns how many packets were sent, and their bytes, lost ones included.
+func (n *Network) Sent() (packets, bytes uint64) { return n.sent.Load(), n.bytes.Load() }
+
+// wall cuts the links from one group to another.
+type wall struct{ from, to map[string]bool }
+
+func group(addrs []string) map[string]bool {
+	set := make(map[string]bool, len(addrs))
+	for _, a := range addrs {
+		set[a] = true
 	}
-	return t, n.latency
+	return set
 }
 
-func (n *Network) reachable(from, to string) *Transport {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cut[[2]string{from, to}] || n.cut[[2]string{to, from}] {
-		return nil
+// isCut tells whether nothing gets from one address to another. n.mu is held.
+func (n *Network) isCut(from, to string) bool {
+	if len(n.cut) > 0 && n.cut[[2]string{from, to}] {
+		return true
 	}
-	return n.ports[to]
-}
-
-func (n *Network) drop() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.dropped++
-}
-
-// Transport is one process's end of the network.
-type Transport struct {
-	network *Network
-	addr    *net.UDPAddr
-	packets chan *memberlist.Packet
-	conns   chan net.Conn
-	closed  chan struct{}
-	once    sync.Once
-}
-
-var _ memberlist.Transport = (*Transport)(nil)
-
-// FinalAdvertiseAddr implements memberlist.Transport.
-func (t *Transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
-	return t.addr.IP, t.addr.Port, nil
-}
-
-// WriteTo implements memberlist.Transport. It never blocks.
-func (t *Transport) WriteTo(b []byte, addr string) (time.Time, error) {
-	now := time.Now()
-	far, latency := t.network.route(t.addr.String(), addr)
-	if far == nil {
-		return now, nil
-	}
-	packet := &memberlist.Packet{Buf: append([]byte(nil), b...), From: t.addr}
-	if latency == 0 {
-		far.deliver(packet)
-		return now, nil
-	}
-	time.AfterFunc(latency, func() { far.deliver(packet) })
-	return now, nil
-}
-
-func (t *Transport) deliver(packet *memberlist.Packet) {
-	packet.Timestamp = time.Now()
-	select {
-	case <-t.closed:
-	case t.packets <- packet:
-	default:
-		t.network.drop()
-	}
-}
-
-// PacketCh implements memberlist.Transport.
-func (t *Transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
-
-// StreamCh implements memberlist.Transport.
-func (t *Transport) StreamCh() <-chan net.Conn { return t.conns }
-
-// DialTimeout implements memberlist.Transport. A cut link swallows the attempt,
-// as a real one does.
-func (t *Transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	far := t.network.reachable(t.addr.String(), addr)
-	if far == nil {
-		select {
-		case <-time.After(timeout):
-		case <-t.closed:
+	for i := range n.walls {
+		if n.walls[i].from[from] && n.walls[i].to[to] {
+			return true
 		}
-		return nil, fmt.Errorf("dial %s: %w", addr, errUnreachable)
 	}
-	near, remote := net.Pipe()
-	a := t.network.track(near, t.addr.String(), addr)
-	b := t.network.track(remote, t.addr.String(), addr)
-	select {
-	case far.conns <- b:
-		return a, nil
-	default:
-		_, _ = a.Close(), b.Close()
-		return nil, fmt.Errorf("dial %s: %w", addr, errUnreachable)
+	return false
+}
+
+// path returns the far end of a link and what the link is like; nil where it is cut or
+// nobody is there.
+func (n *Network) path(from *Transport, to string) (*Transport, Link) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	far := n.ports[to]
+	if far == nil || n.isCut(from.name, to) {
+		return nil, Link{}
 	}
+	return far, n.linkBetween(from, far)
 }
 
-// Shutdown implements memberlist.Transport.
-func (t *Transport) Shutdown() error {
-	t.once.Do(func() {
-		own := t.addr.String()
-		t.network.mu.Lock()
-		delete(t.network.ports, own)
-		var open []*stream
-		for s := range t.network.streams {
-			if s.from == own || s.to == own {
-				open = append(open, s)
-			}
+func (n *Network) linkBetween(from, to *Transport) Link {
+	if len(n.between) > 0 {
+		if l, ok := n.between[[2]int{int(from.site.Load()), int(to.site.Load())}]; ok {
+			return l
 		}
-		t.network.mu.Unlock()
-		close(t.closed)
-		for _, s := range open {
-			_ = s.Close()
-		}
-	})
-	return nil
-}
-
-func (n *Network) track(conn net.Conn, from, to string) *stream {
-	s := &stream{Conn: conn, network: n, from: from, to: to}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.streams[s] = struct{}{}
-	return s
-}
-
-// stream is one end of a pipe.
-type stream struct {
-	net.Conn
-	network  *Network
-	from, to string
-}
-
-// Close implements net.Conn.
-func (s *stream) Close() error {
-	s.network.mu.Lock()
-	delete(s.network.streams, s)
-	s.network.mu.Unlock()
-	return s.Conn.Close() //nolint:wrapcheck // a transparent wrapper
+	}
+	return n.link
 }
