@@ -49,6 +49,13 @@ type Admission struct {
 	Event *Event
 }
 
+// Hearsay tells that the call was rejected because of what others say. It has no field for
+// the reason that the size has: more than four would travel through memory as well.
+func (a Admission) Hearsay() bool { return a.Ticket == unheard() }
+
+// unheard is the ticket of a call that was rejected by hearsay. It belongs to no round.
+func unheard() Ticket { return newTicket(0, 1) }
+
 // Breaker guards one dependency. Its methods may be called at the same time; none
 // waits.
 type Breaker struct {
@@ -101,7 +108,7 @@ func (b *Breaker) admit(now int64) Admission {
 			if a, done := b.probe(now, r); done {
 				return a
 			}
-		case Recovering:
+		case Recovering, Hearsay:
 			if a, done := b.ramp(now, r); done {
 				return a
 			}
@@ -113,7 +120,7 @@ func (b *Breaker) admit(now int64) Admission {
 func (b *Breaker) probe(now int64, r *round) (a Admission, done bool) {
 	end := r.firstEnd()
 	if end <= now {
-		next := r.open(now, end)
+		next := r.open(now, end, ProbeLapsed).after(now, BadProbe)
 		if !b.round.CompareAndSwap(r, next) {
 			return a, false
 		}
@@ -126,7 +133,7 @@ func (b *Breaker) probe(now int64, r *round) (a Admission, done bool) {
 	return admitted(next, nil), b.round.CompareAndSwap(r, next)
 }
 
-// ramp decides on a call while r is recovering, unless r is over.
+// ramp decides on a call while r lets a share pass, unless r is over.
 func (b *Breaker) ramp(now int64, r *round) (a Admission, done bool) {
 	if now < r.until {
 		if r.admits() {
@@ -151,7 +158,11 @@ func admitted(r *round, e *Event) Admission {
 
 func rejected(r *round, wait int64, e *Event) Admission {
 	r.stats.reject()
-	return Admission{RetryAfter: time.Duration(max(wait, 0)), Event: e}
+	a := Admission{RetryAfter: time.Duration(max(wait, 0)), Event: e}
+	if r.state == Hearsay {
+		a.Ticket = unheard()
+	}
+	return a
 }
 
 // Record takes the result of an admitted call that took so long, and returns what
@@ -193,20 +204,25 @@ func (b *Breaker) record(now int64, t Ticket, c Class, took time.Duration) *Even
 // OpenFor records a call whose answer orders callers to stay away for so long, and
 // opens. It does nothing where the breaker is forced or the round is over.
 func (b *Breaker) OpenFor(now int64, t Ticket, pause time.Duration) *Event {
+	counted := false
 	for {
 		r := b.round.Load()
 		if !r.admitted(t) {
-			b.stale.Add(1)
+			if !counted {
+				b.stale.Add(1)
+			}
 			return nil
+		}
+		if !counted {
+			r.stats.count(now, Failure, false)
+			counted = true
 		}
 		if r.state == ForcedClosed {
-			r.stats.count(now, Failure, false)
 			return nil
 		}
-		next := r.next(now, Open)
-		next.until = now + int64(min(max(pause, shortest), r.rules.MaxTimeout))
+		next := r.opening(now, now+int64(min(max(pause, shortest), r.rules.MaxTimeout)), Ordered)
+		next.ordered = true
 		if b.round.CompareAndSwap(r, next) {
-			r.stats.count(now, Failure, false)
 			return newEvent(now, r, next, Ordered)
 		}
 	}
@@ -238,9 +254,10 @@ func (b *Breaker) Release(now int64) *Event {
 			return nil
 		}
 		next := r.next(now, Open)
-		next.until = now
+		next.until, next.own = now, now
 		if r.state == ForcedClosed {
-			next.state, next.until, next.stats = Closed, 0, r.stats
+			next = r.next(now, Closed)
+			next.stats = r.stats
 		}
 		if b.round.CompareAndSwap(r, next) {
 			return newEvent(now, r, next, Released)

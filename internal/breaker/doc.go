@@ -19,6 +19,14 @@
 //	                    ▲                                              │
 //	                    └──────────────────────────────────────────────┘
 //
+// Others who call the same dependency have a say, if whoever owns the Breaker lets them:
+//
+//	         Heed           Dismiss                  Recover
+//	Closed ───────▶ Hearsay ───────▶ Recovering ◀─────────────── Open, HalfOpen
+//	  ▲              │   │
+//	  │ vetoed       │   │ a trigger fires
+//	  └──────────────┘   └─────────────────▶ Open
+//
 // # The design in which half disappears
 //
 // A round is an immutable value: state, generation, open-until, leases, ramp step,
@@ -62,6 +70,17 @@
 //     dependency is back, undo one growth; time undoes nothing.
 //   - Released from ForcedOpen it probes and ramps, since all calls were held back.
 //     Released from ForcedClosed it is closed, with what it saw meanwhile.
+//   - Hearsay is Closed with a share of the calls: the same generation and the same
+//     statistics, so that calls under way count and what opens the breaker is its own
+//     experience, never the say of others. Beside the share a call goes through after a
+//     second, and again after two, four and so on, or a second after a success.
+//     VetoSuccesses good results in a row end it, whatever others say, so that it needs no
+//     end of its own. They are the first successes of the Closed that follows, with
+//     nothing else seen: it takes new failures to heed again.
+//   - Others may say when to probe, but not before what the dependency ordered, and not
+//     later than 10 times MaxTimeout after the breaker's own time.
+//   - What is decided about a round from outside names its generation, and does nothing
+//     to another one.
 //   - Settings out of range count as the nearest in range.
 //
 // # What a caller owes

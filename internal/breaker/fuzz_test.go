@@ -12,6 +12,7 @@ import (
 func FuzzOperations(f *testing.F) {
 	f.Add([]byte{}, int64(0), uint64(0))
 	f.Add([]byte("\x01\x01\x01\x01\x01\x01\x07\xff\x10\x09\x00"), int64(time.Hour), uint64(1<<40))
+	f.Add([]byte("\x01\x15\x01\x15\xf3\x08\x01\x05\x03\x01\x05\xa4\x04\x84\x0e\x14"), int64(time.Hour), uint64(3<<18|1<<24|2))
 	f.Add([]byte("\x01\x11\x21\x31\x08\x80\x01\x02\x03\x04\x0a\x0b\x0c\x0d\x0e\x0f"), int64(1)<<60, uint64(3))
 	f.Fuzz(func(t *testing.T, ops []byte, start int64, shape uint64) {
 		const far = 1 << 60
@@ -24,6 +25,7 @@ func FuzzOperations(f *testing.F) {
 				Timeout: d(24), MaxTimeout: d(27), Multiplier: float64(shape >> 32 % 5), Jitter: float64(shape>>36%3) / 2,
 				Probes: int(shape >> 40 % 4), ProbeTimeout: d(44), SuccessThreshold: int(shape >> 50 % 4),
 				Ramp: []float64{0, 0.1, 0.5, 1}[:shape>>54%5], RampStep: d(56),
+				VetoSuccesses: int(shape >> 6 % 5), VetoWindow: d(15), Canary: float64(shape>>21%4) / 3,
 			}
 		}
 		b := New(now, settings(shape), shape)
@@ -35,8 +37,23 @@ func FuzzOperations(f *testing.F) {
 			default:
 				if a := b.Admit(now); a.Admitted {
 					tickets = append(tickets, a.Ticket)
-				} else if a.RetryAfter < 0 || a.Ticket != (Ticket{}) {
+				} else if a.RetryAfter < 0 || a.Ticket != (Ticket{}) && !a.Hearsay() || a.Hearsay() != (b.round.Load().state == Hearsay) {
 					t.Fatalf("%+v", a)
+				}
+			case 3:
+				if arg < 4 {
+					b.Dismiss(now)
+				} else if e := b.Heed(now, arg%2 == 0, arg%4 < 2); e != nil && (e.From != Closed || e.To != Hearsay) {
+					t.Fatalf("%+v", e)
+				}
+			case 4:
+				g := b.Generation() - uint64(arg&1)
+				if arg < 8 {
+					if e := b.Recover(now, g); e != nil && (arg&1 == 1 || e.From != Open && e.From != HalfOpen) {
+						t.Fatalf("%+v", e)
+					}
+				} else if b.Postpone(g, now+int64(arg-10)*int64(time.Minute)) && arg&1 == 1 {
+					t.Fatal("one of another generation was postponed")
 				}
 			case 5, 6, 7:
 				b.Record(now, ticket, Class(arg%5), time.Duration(arg)*time.Second)

@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -29,6 +30,13 @@ type twin struct {
 	good       int
 	step       int
 	seen       bool
+	wait       time.Duration // for a canary
+	own        int64
+	ordered    bool
+	opened     Counts
+	openedBy   Reason
+	probed     ProbeResult
+	probedAt   int64
 }
 
 type twinResult struct {
@@ -48,6 +56,49 @@ func (t *twin) begin(now int64, s State) {
 	t.generation++
 	t.results, t.neutral, t.overload, t.rejected = nil, 0, 0, 0
 	t.leases, t.issued, t.good, t.step, t.seen, t.until = map[uint32]int64{}, 0, 0, 0, false, 0
+	t.own, t.ordered = 0, false
+	if s == Closed || s == ForcedClosed {
+		t.opened, t.openedBy = Counts{}, 0
+	}
+}
+
+// recent counts the good results in the slices that VetoWindow has begun.
+func (t *twin) recent(now int64) uint64 {
+	width := int64(t.s.Window) / 10
+	slices := int64(math.Ceil(float64(t.s.VetoWindow) / float64(width)))
+	good := 0
+	for _, r := range t.inWindow(now) {
+		if now/width-r.at/width >= slices {
+			continue
+		}
+		good++
+		if r.failed {
+			good--
+		}
+		if r.slow {
+			good--
+		}
+	}
+	return uint64(max(good, 0))
+}
+
+func (t *twin) idle(now int64) bool {
+	last := t.until
+	switch t.state {
+	case Closed, ForcedClosed:
+		return len(t.inWindow(now)) == 0
+	case ForcedOpen:
+		return false
+	case HalfOpen:
+		last = t.since
+		for i, end := range slices.Sorted(maps.Values(t.leases)) {
+			if i == 0 {
+				last = end
+			}
+		}
+	default:
+	}
+	return now >= last+int64(t.s.Window)
 }
 
 func (t *twin) inWindow(now int64) []twinResult {
@@ -84,11 +135,14 @@ func (t *twin) snapshot(now int64) Snapshot {
 	defer t.mu.Unlock()
 	s := Snapshot{
 		State: t.state, Since: t.since, Generation: t.generation, Counts: t.counts(now), Pause: t.pause,
-		Probes: len(t.leases), Good: t.good, Stale: uint64(t.stale),
+		Probes: len(t.leases), Good: t.good, Stale: uint64(t.stale), Opened: t.opened, OpenedBy: t.openedBy,
+		Probed: t.probed, ProbedAt: t.probedAt, Recent: t.recent(now), Idle: t.idle(now),
 	}
 	switch t.state { //nolint:exhaustive // the others have nothing to add
 	case Open:
-		s.OpenFor = time.Duration(max(t.until-now, 0))
+		s.OpenFor, s.Own = time.Duration(max(t.until-now, 0)), time.Duration(t.own-now)
+	case Hearsay:
+		s.Share = t.s.Canary
 	case Closed, ForcedClosed:
 		s.Share = 1
 	case Recovering:
@@ -116,7 +170,7 @@ func (t *twin) open(now, from int64, why Reason) *Event {
 		next := t.s.Timeout
 		if t.pause > 0 {
 			p := float64(t.pause)
-			if t.state == Closed || t.state == Recovering {
+			if t.state != HalfOpen {
 				// A slow failure weighs as two bad results.
 				good := len(t.results)
 				for _, r := range t.results {
@@ -135,9 +189,31 @@ func (t *twin) open(now, from int64, why Reason) *Event {
 				next = min(time.Duration(p*t.s.Multiplier), t.s.MaxTimeout)
 			}
 		}
-		t.begin(now, Open)
-		t.pause, t.until = next, from+int64(next)
+		t.opening(now, from+int64(next), why)
+		t.pause = next
 	})
+}
+
+func (t *twin) opening(now, until int64, why Reason) {
+	if t.state != HalfOpen || t.openedBy == 0 {
+		t.openedBy = why
+	}
+	if c := t.counts(now); c.Calls >= t.opened.Calls {
+		t.opened = c
+	}
+	t.begin(now, Open)
+	t.until, t.own = until, until
+}
+
+func (t *twin) probe(now int64, found ProbeResult) { t.probed, t.probedAt = found, now }
+
+func (t *twin) recovering(now int64) {
+	if len(t.s.Ramp) == 0 {
+		t.begin(now, Closed)
+		return
+	}
+	t.begin(now, Recovering)
+	t.until = now + int64(t.s.RampStep)
 }
 
 // admit decides as the breaker should. Where chance decides, so did the breaker.
@@ -163,6 +239,7 @@ func (t *twin) admit(now int64, chance bool) (ok bool, lease uint32, wait time.D
 			first = min(first, end)
 		}
 		if first <= now {
+			t.probe(now, BadProbe)
 			e = t.open(now, first, ProbeLapsed)
 			return no(t.until)
 		}
@@ -170,18 +247,23 @@ func (t *twin) admit(now int64, chance bool) (ok bool, lease uint32, wait time.D
 			return no(first)
 		}
 		return true, t.lend(now), 0, nil
-	case Recovering:
+	case Recovering, Hearsay:
 		if now < t.until {
 			if chance {
 				return true, 0, 0, nil
 			}
 			return no(t.until)
 		}
+		if t.state == Hearsay {
+			t.wait *= 2
+			t.until = now + int64(min(t.wait, 30*time.Second))
+			return true, 0, 0, nil
+		}
 		if t.seen {
 			t.step++
 		}
 		if t.step >= len(t.s.Ramp) {
-			return true, 0, 0, t.change(now, RampDone, func() { t.state, t.since = Closed, now })
+			return true, 0, 0, t.change(now, RampDone, func() { t.state, t.since, t.until, t.opened, t.openedBy = Closed, now, 0, Counts{}, 0 })
 		}
 		t.seen, t.until = false, now+int64(t.s.RampStep)
 	}
@@ -221,7 +303,7 @@ func (t *twin) record(now int64, generation uint64, lease uint32, c Class, took 
 	switch t.state {
 	case HalfOpen:
 		return t.answer(now, lease, c, says, slow)
-	case Closed, Recovering:
+	case Closed, Recovering, Hearsay:
 	default:
 		return nil
 	}
@@ -229,6 +311,9 @@ func (t *twin) record(now int64, generation uint64, lease uint32, c Class, took 
 		if why := t.verdict(now); why != 0 {
 			return t.open(now, now, why)
 		}
+	}
+	if says && t.state == Hearsay {
+		return t.canary(now, c != Failure && !(slow && t.s.SlowRatio > 0))
 	}
 	if c == Success || c == Slow {
 		t.seen = true
@@ -238,21 +323,90 @@ func (t *twin) record(now int64, generation uint64, lease uint32, c Class, took 
 
 func (t *twin) answer(now int64, lease uint32, c Class, says, slow bool) *Event {
 	if c == Failure || says && slow && t.s.SlowRatio > 0 {
+		t.probe(now, BadProbe)
 		return t.open(now, now, ProbeFailed)
 	}
 	delete(t.leases, lease)
 	if !says {
 		return nil
 	}
+	t.probe(now, GoodProbe)
 	if t.good++; t.good < t.s.SuccessThreshold {
 		return nil
 	}
-	return t.change(now, ProbesSucceeded, func() {
+	return t.change(now, ProbesSucceeded, func() { t.recovering(now) })
+}
+
+// canary counts good results in a row while it is open by hearsay.
+func (t *twin) canary(now int64, good bool) *Event {
+	if !good {
+		t.good = 0
+		return nil
+	}
+	if t.good++; t.good < t.s.VetoSuccesses {
+		t.wait, t.until = time.Second, min(t.until, now+int64(time.Second))
+		return nil
+	}
+	return t.change(now, Vetoed, func() {
 		t.begin(now, Closed)
-		if len(t.s.Ramp) > 0 {
-			t.state, t.until = Recovering, now+int64(t.s.RampStep)
+		for range t.s.VetoSuccesses {
+			t.results = append(t.results, twinResult{at: now})
 		}
 	})
+}
+
+func (t *twin) heeds(now int64, suspects, idle bool) bool {
+	c := t.counts(now)
+	suspicious := suspects && c.Failures > 0 || idle && c.Calls == 0
+	return t.state == Closed && suspicious && t.recent(now) < uint64(t.s.VetoSuccesses)
+}
+
+func (t *twin) heed(now int64, suspects, idle bool) *Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.heeds(now, suspects, idle) {
+		return nil
+	}
+	return t.change(now, Fleet, func() {
+		t.state, t.since, t.good, t.wait, t.until = Hearsay, now, 0, time.Second, now+int64(time.Second)
+	})
+}
+
+func (t *twin) dismiss(now int64) *Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state != Hearsay {
+		return nil
+	}
+	return t.change(now, FleetOver, func() { t.recovering(now) })
+}
+
+func (t *twin) postpone(generation uint64, until int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state != Open || generation != t.generation {
+		return false
+	}
+	if t.ordered && until < t.own {
+		until = t.own
+	}
+	t.until = min(until, t.own+10*int64(t.s.MaxTimeout))
+	return true
+}
+
+func (t *twin) unpostpone() {
+	if t.state == Open {
+		t.until = t.own
+	}
+}
+
+func (t *twin) recover(now int64, generation uint64) *Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.state != Open && t.state != HalfOpen || generation != t.generation || t.ordered && now < t.own {
+		return nil
+	}
+	return t.change(now, FleetProbes, func() { t.recovering(now) })
 }
 
 func (t *twin) verdict(now int64) Reason {
@@ -300,7 +454,7 @@ func (t *twin) release(now int64) *Event {
 	case ForcedOpen:
 		return t.change(now, Released, func() {
 			t.begin(now, Open)
-			t.until = now
+			t.until, t.own = now, now
 		})
 	case ForcedClosed:
 		return t.change(now, Released, func() {
@@ -325,8 +479,8 @@ func (t *twin) openFor(now int64, generation uint64, lease uint32, pause time.Du
 		return nil
 	}
 	return t.change(now, Ordered, func() {
-		t.begin(now, Open)
-		t.until = now + int64(min(pause, t.s.MaxTimeout))
+		t.opening(now, now+int64(min(pause, t.s.MaxTimeout)), Ordered)
+		t.ordered = true
 	})
 }
 
@@ -364,6 +518,9 @@ func drawSettings(t *rapid.T) Settings {
 		SuccessThreshold: rapid.IntRange(1, 4).Draw(t, "success threshold"),
 		Ramp:             rapid.SampledFrom([][]float64{nil, {0.5}, {0.1, 0.3, 0.6}}).Draw(t, "ramp"),
 		RampStep:         duration("ramp step", 5),
+		VetoSuccesses:    rapid.IntRange(1, 4).Draw(t, "veto successes"),
+		VetoWindow:       duration("veto window", 30),
+		Canary:           rapid.SampledFrom([]float64{0, 0.1, 0.5, 1}).Draw(t, "canary"),
 	}
 	s.MaxTimeout = s.Timeout * time.Duration(rapid.IntRange(1, 8).Draw(t, "max timeout"))
 	if s.FailureThreshold > 0 && rapid.Bool().Draw(t, "of the last") {
@@ -398,7 +555,7 @@ func againstTwin(t *rapid.T) {
 	admit := func() {
 		a := b.Admit(now)
 		ok, lease, wait, e := w.admit(now, a.Admitted)
-		if a.Admitted != ok || a.Ticket.lease() != lease || a.RetryAfter != wait {
+		if a.Admitted != ok || ok && a.Ticket.lease() != lease || a.RetryAfter != wait || a.Hearsay() != (!ok && w.state == Hearsay) {
 			t.Fatalf("%+v, want %v, lease %d, %v", a, ok, lease, wait)
 		}
 		compare("admit", a.Event, e)
@@ -414,7 +571,7 @@ func againstTwin(t *rapid.T) {
 	}
 	for range rapid.IntRange(1, 400).Draw(t, "operations") {
 		// Small numbers are drawn more often.
-		switch rapid.IntRange(0, 35).Draw(t, "operation") {
+		switch rapid.IntRange(0, 42).Draw(t, "operation") {
 		case 0, 1, 2, 3, 4, 5:
 			admit()
 			record()
@@ -433,7 +590,35 @@ func againstTwin(t *rapid.T) {
 		case 25:
 			x, pause := ticket(), time.Duration(rapid.IntRange(1, 30).Draw(t, "pause"))*time.Second
 			compare("open for", b.OpenFor(now, x, pause), w.openFor(now, x.generation(), x.lease(), pause))
-		case 26:
+		case 26, 27, 28:
+			suspects, idle := rapid.Bool().Draw(t, "suspects"), rapid.Bool().Draw(t, "idle")
+			failures, open := b.Trouble(now)
+			if b.Heeds(now, suspects, idle) != w.heeds(now, suspects, idle) || failures != w.counts(now).Failures || open != (w.state == Open || w.state == HalfOpen) {
+				t.Fatalf("would not heed alike: %+v", b.Snapshot(now))
+			}
+			compare("heed", b.Heed(now, suspects, idle), w.heed(now, suspects, idle))
+		case 29:
+			compare("dismiss", b.Dismiss(now), w.dismiss(now))
+		case 30:
+			x, until := ticket(), now+int64(rapid.IntRange(-5, 100).Draw(t, "postponed"))*int64(time.Second)
+			if got, want := b.Postpone(x.generation(), until), w.postpone(x.generation(), until); got != want {
+				t.Fatalf("postponed: %v, want %v", got, want)
+			}
+			g := b.Generation()
+			if rapid.IntRange(0, 3).Draw(t, "un") == 0 {
+				if b.Unpostpone(g) != (w.state == Open) || b.Unpostpone(g-1) {
+					t.Fatal("unpostponed")
+				}
+				w.unpostpone()
+				break
+			}
+			if got, want := b.Postpone(g, until), w.postpone(g, until); got != want {
+				t.Fatalf("postponed now: %v, want %v", got, want)
+			}
+		case 31:
+			g := b.Generation() - uint64(rapid.IntRange(0, 1).Draw(t, "late"))
+			compare("recover", b.Recover(now, g), w.recover(now, g))
+		case 32:
 			open := rapid.Bool().Draw(t, "open")
 			compare("force", b.Force(now, open), w.force(now, open))
 		default:

@@ -63,11 +63,14 @@ func ahead(w, slice uint64) int64 {
 
 // sum counts what is in the window that ends with slice. Writers whose time is a
 // little ahead of the reader's count as well.
-func (r *ring) sum(slice uint64) uint64 {
+func (r *ring) sum(slice uint64) uint64 { return r.recent(slice, slots) }
+
+// recent counts what is in so many slices of the window, up to slots.
+func (r *ring) recent(slice, most uint64) uint64 {
 	var n uint64
 	for i := range r.slot {
 		w := r.slot[i].Load()
-		if d := ahead(w, slice); -slots < d && d < slots {
+		if d := ahead(w, slice); -int64(most) < d && d < slots { //nolint:gosec // up to slots
 			n += w & countMask
 		}
 	}

@@ -9,19 +9,21 @@ import (
 // State is what a breaker does with calls.
 type State uint8
 
-// Closed and ForcedClosed admit all calls, HalfOpen a few probes, Recovering a
-// share; Open and ForcedOpen none.
+// Closed and ForcedClosed admit all calls, HalfOpen a few probes, Recovering and Hearsay
+// a share; Open and ForcedOpen none. Hearsay is open because others say so, which tells
+// nothing about the dependency. The later, the more is closed off.
 const (
 	Closed State = iota
 	ForcedClosed
 	Recovering
+	Hearsay
 	HalfOpen
 	Open
 	ForcedOpen
 )
 
 func (s State) String() string {
-	return [...]string{"closed", "forced closed", "recovering", "half-open", "open", "forced open"}[s]
+	return [...]string{"closed", "forced closed", "recovering", "hearsay", "half-open", "open", "forced open"}[s]
 }
 
 // round is what a breaker is between two transitions. It does not change, except
@@ -36,11 +38,21 @@ type round struct {
 
 	pause time.Duration // how long it was meant to be open last, before jitter; 0 if never
 
-	until int64 // Open: when probes may begin; Recovering: when the step may end
+	opened   Counts      // what was seen when it opened, until it is closed
+	openedBy Reason      // likewise
+	probed   ProbeResult // the last one
+	probedAt int64
+
+	until int64 // Open: when probes may begin; Recovering: when the step may end; Hearsay: when the next canary goes
+
+	wait time.Duration // Hearsay: for that canary
+
+	own     int64 // Open: until by its own rules
+	ordered bool  // Open: by the dependency
 
 	leases []lease // HalfOpen: probes without an answer
 	issued uint32  // leases so far
-	good   int     // probes that answered well
+	good   int     // probes that answered well; Hearsay: good results in a row
 
 	step int  // Recovering: the index of its share
 	seen bool // whether the step saw a success
@@ -54,10 +66,15 @@ type lease struct {
 
 // next begins a round of a new generation, with nothing seen.
 func (r *round) next(now int64, s State) *round {
-	return &round{
+	next := &round{
 		state: s, generation: r.generation + 1, since: now,
 		rules: r.rules, stats: newStats(r.rules.width), seed: r.seed, pause: r.pause,
+		probed: r.probed, probedAt: r.probedAt,
 	}
+	if s > ForcedClosed {
+		next.opened, next.openedBy = r.opened, r.openedBy
+	}
+	return next
 }
 
 // with is the same round changed a little.
@@ -68,10 +85,25 @@ func (r *round) with(change func(*round)) *round {
 }
 
 // open opens from a point in time on, for longer than the last time.
-func (r *round) open(now, from int64) *round {
-	next := r.next(now, Open)
+func (r *round) open(now, from int64, why Reason) *round {
+	next := r.opening(now, from, why)
 	next.pause = r.longer()
 	next.until = from + int64(next.jittered(next.pause))
+	next.own = next.until
+	return next
+}
+
+// opening opens until a point in time and keeps what was seen: of an outage that goes on
+// the most, since probes are few.
+func (r *round) opening(now, until int64, why Reason) *round {
+	next := r.next(now, Open)
+	next.until, next.own = until, until
+	if r.state != HalfOpen || r.openedBy == 0 {
+		next.openedBy = why
+	}
+	if c := r.stats.counts(now); c.Calls >= r.opened.Calls {
+		next.opened = c
+	}
 	return next
 }
 
@@ -84,7 +116,7 @@ func (r *round) longer() time.Duration {
 	}
 	undone := math.Floor(float64(r.stats.successes()) / float64(s.VolumeThreshold))
 	pause := float64(r.pause)
-	if r.state == Closed || r.state == Recovering {
+	if r.state != HalfOpen {
 		pause /= math.Pow(s.Multiplier, undone)
 	}
 	if pause < float64(s.Timeout) {
@@ -153,17 +185,24 @@ func (r *round) admitted(t Ticket) bool {
 func (r *round) answered(now int64, t Ticket, c Class, slow bool) (*round, Reason) {
 	switch {
 	case c == Failure || slow && r.rules.SlowRatio > 0:
-		return r.open(now, now), ProbeFailed
+		return r.open(now, now, ProbeFailed).after(now, BadProbe), ProbeFailed
 	case c != Neutral && c != Overload && r.good+1 >= r.rules.SuccessThreshold:
-		return r.recovering(now), ProbesSucceeded
+		return r.recovering(now).after(now, GoodProbe), ProbesSucceeded
 	}
 	return r.with(func(n *round) {
 		i := r.lease(t.lease())
 		n.leases = slices.Delete(slices.Clone(r.leases), i, i+1)
 		if c != Neutral && c != Overload {
 			n.good++
+			n.after(now, GoodProbe)
 		}
 	}), 0
+}
+
+// after adds the answer of a probe to a round that nobody else has seen yet.
+func (r *round) after(now int64, p ProbeResult) *round {
+	r.probed, r.probedAt = p, now
+	return r
 }
 
 // recovering begins the ramp, if there is one.
@@ -176,28 +215,33 @@ func (r *round) recovering(now int64) *round {
 	return next
 }
 
-// stepped is the round after the time of a step of the ramp: the same step again
-// unless it saw a success, the next step, or Closed in the same generation, since
-// the calls that are still under way tell of the same recovery.
+// stepped is the round after a call that went through whatever the share is. Of a ramp
+// that is the same step again unless it saw a success, the next step, or Closed in the
+// same generation, since the calls that are still under way tell of the same recovery.
 func (r *round) stepped(now int64) *round {
 	return r.with(func(n *round) {
+		if r.state == Hearsay {
+			n.canary(now, 2*r.wait)
+			return
+		}
 		n.seen, n.until = false, now+int64(r.rules.RampStep)
 		if r.seen {
 			n.step++
 		}
 		if n.step >= len(r.rules.Ramp) {
-			n.state, n.since, n.step, n.until = Closed, now, 0, 0
+			n.state, n.since, n.step, n.until, n.opened, n.openedBy = Closed, now, 0, 0, Counts{}, 0
 		}
 	})
 }
 
-// admits draws whether a call belongs to the share of the ramp's step.
+// admits draws whether a call belongs to the share that may pass.
 func (r *round) admits() bool {
-	if r.step >= len(r.rules.Ramp) {
+	share := r.share()
+	if share == 1 {
 		return true
 	}
 	draw := mix(r.seed ^ mix(r.generation+r.stats.offered.Add(1)))
-	return float64(draw>>11)/(1<<53) < r.rules.Ramp[r.step]
+	return float64(draw>>11)/(1<<53) < share
 }
 
 // recorded is the round after a result that its statistics hold already, or nil if
@@ -209,14 +253,17 @@ func (r *round) recorded(now int64, t Ticket, c Class, slow bool) (*round, Reaso
 		return r.answered(now, t, c, slow)
 	case Recovering:
 		volume = 1
-	case Closed:
+	case Closed, Hearsay:
 	default:
 		return nil, 0
 	}
 	if c == Failure || slow {
 		if why := r.stats.reason(now, r.rules, volume); why != 0 {
-			return r.open(now, now), why
+			return r.open(now, now, why), why
 		}
+	}
+	if r.state == Hearsay {
+		return r.heard(now, c, slow)
 	}
 	if r.state == Recovering && !r.seen && (c == Success || c == Slow) {
 		return r.with(func(n *round) { n.seen = true }), 0

@@ -41,6 +41,13 @@ type Settings struct {
 	// all are. Without one all are admitted at once.
 	Ramp     []float64
 	RampStep time.Duration
+
+	// Others who say that the dependency is broken are not heeded after VetoSuccesses
+	// successes within VetoWindow, which is counted in tenths of Window. While they are, a
+	// share of the calls, Canary, goes through, and VetoSuccesses good ones in a row end it.
+	VetoSuccesses int
+	VetoWindow    time.Duration
+	Canary        float64
 }
 
 const (
@@ -68,7 +75,9 @@ func newRules(s Settings) *rules {
 	s.Jitter = within(s.Jitter, 0, 1)
 	s.Probes = max(s.Probes, 1)
 	s.SuccessThreshold = max(s.SuccessThreshold, 1)
-	for _, d := range []*time.Duration{&s.Window, &s.Timeout, &s.MaxTimeout, &s.ProbeTimeout, &s.RampStep} {
+	s.VetoSuccesses = max(s.VetoSuccesses, 1)
+	s.Canary = within(s.Canary, 0, 1)
+	for _, d := range []*time.Duration{&s.Window, &s.Timeout, &s.MaxTimeout, &s.ProbeTimeout, &s.RampStep, &s.VetoWindow} {
 		*d = min(max(*d, shortest), longest)
 	}
 	s.MaxTimeout = max(s.MaxTimeout, s.Timeout)

@@ -3,6 +3,7 @@ package breaker
 import (
 	"math/bits"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/holdfast-dev/holdfast/internal/stripe"
@@ -120,6 +121,18 @@ func (s *stats) successes() uint64 {
 		calls += s.stripes[i].calls.total()
 	}
 	bad := s.failed.total() + s.slow.total()
+	return calls - min(bad, calls)
+}
+
+// recent counts good results of the last d, in whole slices: at least of the current one, and
+// none that is older than d where d is longer than a slice.
+func (s *stats) recent(now int64, d time.Duration) uint64 {
+	slice, most := s.slice(now), min((uint64(d)+s.width-1)/s.width, slots) //nolint:gosec // positive
+	var calls uint64
+	for i := range s.stripes {
+		calls += s.stripes[i].calls.recent(slice, most)
+	}
+	bad := s.failed.recent(slice, most) + s.slow.recent(slice, most)
 	return calls - min(bad, calls)
 }
 

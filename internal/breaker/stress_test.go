@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -278,6 +279,7 @@ func TestChaos(t *testing.T) {
 		FailureThreshold: 4, FailureRatio: 0.5, VolumeThreshold: 10, Window: time.Second,
 		Timeout: time.Millisecond, MaxTimeout: 5 * time.Millisecond, Multiplier: 2, Jitter: 0.5,
 		Probes: most, ProbeTimeout: 200 * time.Millisecond, SuccessThreshold: 2, Ramp: []float64{0.1, 0.5}, RampStep: time.Millisecond,
+		VetoSuccesses: 2, VetoWindow: time.Microsecond, Canary: 0.5,
 	}
 	b := New(0, s, 1)
 	var clock, good atomic.Int64
@@ -301,6 +303,16 @@ func TestChaos(t *testing.T) {
 				s := s
 				s.Window = time.Duration(1+r.IntN(3)) * time.Second
 				b.Configure(now, s)
+			}
+			switch n % 100 {
+			case 0, 10, 20, 30, 40, 50, 60, 70:
+				tell(b.Heed(now, true, true))
+			case 5, 35, 65:
+				tell(b.Dismiss(now))
+			case 80:
+				tell(b.Recover(now, b.Generation()))
+			case 90:
+				b.Postpone(b.Generation(), now+int64(r.IntN(10)-5)*int64(time.Millisecond))
 			}
 			a := b.Admit(now)
 			tell(a.Event)
@@ -327,13 +339,17 @@ func TestChaos(t *testing.T) {
 	})
 	end := b.Snapshot(clock.Load())
 	state, reasons := Closed, map[Reason]int{}
-	for g := uint64(2); g <= end.Generation; g++ {
+	within := map[Reason]int{RampDone: 1, Fleet: 2} // what begins no generation, in this order
+	for g := uint64(1); g <= end.Generation; g++ {
 		events := told[g]
-		if len(events) == 2 && events[0].Reason == RampDone {
-			events[0], events[1] = events[1], events[0]
+		slices.SortFunc(events, func(a, b Event) int { return within[a.Reason] - within[b.Reason] })
+		for i, e := range events {
+			if e.Generation != g || (i == 0 && g > 1) != (within[e.Reason] == 0) {
+				t.Fatalf("generation %d: %+v", g, events)
+			}
 		}
-		if len(events) == 0 || len(events) > 2 || len(events) == 2 && events[1].Reason != RampDone {
-			t.Fatalf("generation %d: %+v", g, events)
+		if len(events) == 0 && g > 1 {
+			t.Fatalf("generation %d began unnoticed", g)
 		}
 		for _, e := range events {
 			if e.From != state {
@@ -347,7 +363,7 @@ func TestChaos(t *testing.T) {
 		t.Fatalf("%s at the end of the events, %s in the end", state, end.State)
 	}
 	t.Log(reasons)
-	for _, why := range []Reason{TooManyFailures, TimeIsUp, Forced, Released} {
+	for _, why := range []Reason{TooManyFailures, TimeIsUp, Forced, Released, Fleet, FleetProbes} {
 		if reasons[why] == 0 {
 			t.Errorf("never %s: %v", why, reasons)
 		}
@@ -388,4 +404,12 @@ func TestNothingIsAllocated(t *testing.T) {
 	check("on the ramp", func() { f.Admit(f.now) })
 	f.OpenFor(f.now, newTicket(f.snapshot().Generation, 0), time.Minute)
 	check("open", func() { f.reject() })
+	f.Force(f.now, false)
+	f.Release(f.now)
+	f.now += int64(time.Minute)
+	check("nobody to heed", func() { f.Heed(f.now, true, false) })
+	check("nothing to dismiss", func() { f.Dismiss(f.now) })
+	f.Heed(f.now, false, true)
+	f.is(Hearsay)
+	check("by hearsay", func() { f.reject() })
 }

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -143,6 +144,54 @@ func BenchmarkAdmitRejected(b *testing.B) {
 	}
 }
 
+// What the fleet's verdict costs: nothing where nothing is wrong, since it is part of the
+// state that each call looks at anyway.
+func BenchmarkFleet(b *testing.B) {
+	suspecting := func(p *policy.Policy) {
+		unbounded(p)
+		p.CircuitBreaker.FailureThreshold, p.CircuitBreaker.FailureRatio, p.Fleet.VetoSuccesses = 0, 0, 1000
+	}
+	for _, c := range []struct {
+		name    string
+		change  func(*policy.Policy)
+		verdict FleetVerdict
+		call    instant
+		fails   int // before
+	}{
+		{"call/without", unbounded, FleetVerdict{}, instant{}, 0},
+		{"call/verdict", unbounded, believed(false), instant{}, 0},
+		{"call/advised", unbounded, FleetVerdict{Mode: policy.FleetAdvise}, instant{}, 2},
+		{"failure/without", suspecting, FleetVerdict{}, instant{codes.Internal}, 0},
+		{"failure/verdict", func(p *policy.Policy) { suspecting(p); p.Fleet.SuspicionThreshold = 1 << 40 }, believed(false), instant{codes.Internal}, 0},
+		{"rejected/hearsay", suspecting, believed(false), instant{codes.Internal}, 2},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			t, ctx := measured(b, false, c.change)
+			t.dependency.Heed(c.verdict)
+			for range c.fails {
+				_ = t.Call(ctx, t.Now(), instant{codes.Internal})
+			}
+			benchmark(b, t, ctx, c.call)
+		})
+	}
+}
+
+// What it costs to look at what was seen of a dependency of so many targets.
+func BenchmarkEvidence(b *testing.B) {
+	for _, targets := range []int{1, 10, 100} {
+		b.Run(fmt.Sprint(targets), func(b *testing.B) {
+			t, _ := measured(b, false, nil)
+			for n := range targets - 1 {
+				t.dependency.Target(fmt.Sprint(n), Operation)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				t.dependency.Evidence()
+			}
+		})
+	}
+}
+
 func BenchmarkAdmitDone(b *testing.B) {
 	t, ctx := measured(b, false, nil)
 	b.ReportAllocs()
@@ -159,6 +208,18 @@ func TestAllocations(t *testing.T) {
 	held, _ := rejecting(t, false, true)
 	observed, _ := measured(t, false, func(p *policy.Policy) { p.Enforcement = policy.Observe })
 	deadline, _ := measured(t, false, nil)
+	listening, _ := measured(t, false, unbounded)
+	listening.dependency.guard.config.OnSuspicion = func(*Dependency) {}
+	heard, _ := measured(t, false, func(p *policy.Policy) { unbounded(p); p.Fleet.Canary = 0 })
+	heard.dependency.Heed(believed(false))
+	for range 2 {
+		_ = heard.Call(ctx, heard.Now(), instant{codes.Internal})
+	}
+	told, _ := measured(t, false, func(p *policy.Policy) {
+		unbounded(p)
+		p.CircuitBreaker.FailureThreshold, p.CircuitBreaker.FailureRatio, p.Fleet.SuspicionThreshold = 0, 0, 1<<40
+	})
+	told.dependency.Heed(believed(false))
 	own := testing.AllocsPerRun(1000, func() {
 		_, cancel := context.WithDeadline(context.Background(), time.Now().Add(time.Hour))
 		cancel()
@@ -169,14 +230,18 @@ func TestAllocations(t *testing.T) {
 		call   Invocation
 		allocs float64
 	}{
-		"call":                  {plain, ctx, instant{}, 0},
-		"no deadline":           {plain, context.Background(), instant{}, 0},
-		"coarse":                {coarse, ctx, instant{}, 0},
-		"failure":               {plain, ctx, instant{codes.NotFound}, 0},
-		"rejected":              {open, ctx, instant{}, 0},
-		"held open":             {held, ctx, instant{}, 0},
-		"observed":              {observed, context.Background(), instant{}, 0},
-		"the policy's deadline": {deadline, context.Background(), instant{}, own},
+		"call":                   {plain, ctx, instant{}, 0},
+		"no deadline":            {plain, context.Background(), instant{}, 0},
+		"coarse":                 {coarse, ctx, instant{}, 0},
+		"failure":                {plain, ctx, instant{codes.NotFound}, 0},
+		"rejected":               {open, ctx, instant{}, 0},
+		"a verdict":              {told, ctx, instant{}, 0},
+		"failure in spite of it": {told, ctx, instant{codes.Internal}, 0},
+		"listening":              {listening, ctx, instant{}, 0},
+		"hearsay":                {heard, ctx, instant{}, 0},
+		"held open":              {held, ctx, instant{}, 0},
+		"observed":               {observed, context.Background(), instant{}, 0},
+		"the policy's deadline":  {deadline, context.Background(), instant{}, own},
 	} {
 		if n := testing.AllocsPerRun(1000, func() { _ = c.target.Call(c.ctx, c.target.Now(), c.call) }); n != c.allocs {
 			t.Errorf("%s: %v allocations, want %v", name, n, c.allocs)

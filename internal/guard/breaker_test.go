@@ -53,7 +53,7 @@ func TestBreakerOpensAndRecovers(t *testing.T) {
 		if got := f.states(); !slices.Equal(got, want) {
 			t.Errorf("was %v", got)
 		}
-		if s := f.stats(postMethod); s.Transitions != [6]uint64{1, 0, 1, 1, 1, 0} {
+		if s := f.stats(postMethod); s.Transitions != [7]uint64{1, 0, 1, 0, 1, 1, 0} {
 			t.Errorf("counted %v", s.Transitions)
 		}
 	})

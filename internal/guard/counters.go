@@ -36,12 +36,13 @@ const (
 	timeoutTime
 	waits
 	waitTime
+	hearsay // attempts that were, or would have been, rejected by it
 	counted // how many counters there are
 )
 
 const (
 	classes = 5 // of results
-	states  = 6 // of breakers
+	states  = 7 // of breakers
 )
 
 // counters are counted in stripes, so that cores do not wait for each other.

@@ -73,6 +73,20 @@
 //     as BULKHEAD_FULL. Whether it would have got a place in the queue nobody knows.
 //   - retry, hedges: none.
 //
+// # The fleet
+//
+// A guard knows nothing of other instances, but lets somebody who does look at what it
+// saw (Evidence, OnSuspicion) and act on its breakers from outside: Heed a verdict, Postpone
+// probes, Recover. So a call pays nothing for it: whether its breaker is open by hearsay is
+// part of the state that it looks at anyway. Only a failure looks at one pointer more.
+//
+// A verdict is about a dependency, and stands until the next one. Targets heed it that had a
+// part in what the dependency is suspected of: one failure of their own, where all of them
+// together have as many as the policy's suspicion threshold, or one of them is open.
+// Without traffic those without calls heed it. Whoever changes the verdict looks at all
+// targets; a target that fails later looks at the verdict, and looks again after it has
+// heeded it, since it may be gone by then.
+//
 // # Time
 //
 // An attempt reads the clock twice. With a coarse clock it reads memory instead; all

@@ -13,14 +13,19 @@ type BreakerEvent struct {
 	Dependency, Target string
 	// Wall is when, by the wall clock.
 	Wall time.Time
-	// By names the override that forced it, or let it go; empty otherwise.
+	// By names the override that forced it, or let it go, or says what others see that it
+	// heeds; empty otherwise.
 	By string
 	breaker.Event
 }
 
 // event completes what a breaker tells, and counts it.
 func (t *Target) event(e *breaker.Event, by string) BreakerEvent {
-	if e.Reason != breaker.Forced && e.Reason != breaker.Released {
+	switch e.Reason {
+	case breaker.Forced, breaker.Released:
+	case breaker.Fleet:
+		by = t.dependency.heed.Load().why()
+	default:
 		by = ""
 	}
 	t.counters.add(transitions+counter(e.To), 1)
@@ -33,24 +38,32 @@ func (t *Target) told(e *breaker.Event, by string) {
 	t.dependency.guard.tell(&event)
 }
 
-// tell tells the world. A panic of who listens ends here.
+// tell tells the world.
 func (g *Guard) tell(e *BreakerEvent) {
+	if l := g.config.Logger; l != nil {
+		level := slog.LevelInfo
+		if e.To >= breaker.Open || e.To == breaker.Hearsay {
+			level = slog.LevelWarn
+		}
+		g.safely(func() { l.LogAttrs(context.Background(), level, "circuit breaker changed", e.attrs()...) })
+	}
+	if g.config.OnEvent != nil {
+		g.safely(func() { g.config.OnEvent(*e) })
+	}
+	if d, ok := (*g.dependencies.Load())[e.Dependency]; ok {
+		d.changed()
+	}
+}
+
+// safely calls a listener. A panic of it ends here.
+func (g *Guard) safely(listener func()) {
 	defer func() {
 		if r := recover(); r != nil && g.config.Logger != nil {
 			defer func() { _ = recover() }() // of the logger itself
 			g.config.Logger.Error("a listener to changes of breakers panicked", "panic", r)
 		}
 	}()
-	if l := g.config.Logger; l != nil {
-		level := slog.LevelInfo
-		if e.To == breaker.Open || e.To == breaker.ForcedOpen {
-			level = slog.LevelWarn
-		}
-		l.LogAttrs(context.Background(), level, "circuit breaker changed", e.attrs()...)
-	}
-	if g.config.OnEvent != nil {
-		g.config.OnEvent(*e)
-	}
+	listener()
 }
 
 // attrs are what a line of the log says of a change.

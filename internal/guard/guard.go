@@ -23,6 +23,11 @@ type Config struct {
 	// a lock, by the goroutine that caused it; it must not block. It may call
 	// methods of the Guard.
 	OnEvent func(BreakerEvent)
+	// OnSuspicion, if not nil, is told that the Evidence of a dependency is worth a look:
+	// its failures crossed the policy's suspicion threshold, a breaker changed its state, or
+	// a probe ended. It is called like OnEvent, for failures at most every 50 ms and for each
+	// dependency apart.
+	OnSuspicion func(*Dependency)
 }
 
 // Rules are what a guard enforces. A flags.View with the settings given in code

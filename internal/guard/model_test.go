@@ -26,6 +26,8 @@ const never = math.MaxInt64 / 2
 type twinTarget struct {
 	policy  policy.Policy
 	held    string // "open" or "closed"
+	fleet   FleetVerdict
+	heard   uint64 // attempts refused for it
 	breaker *breaker.Breaker
 	budget  *policy.RetryBudget
 	busy    int
@@ -47,6 +49,9 @@ type played struct {
 func (m *twinTarget) admit(now int64) (ticket breaker.Ticket, judged, placed bool, why Reason) {
 	enforce := m.policy.Enforcement == policy.Enforce
 	a := m.breaker.Admit(now)
+	if a.Hearsay() {
+		m.heard++
+	}
 	if !a.Admitted {
 		if enforce || m.held == "open" {
 			return ticket, false, false, BreakerOpen
@@ -143,7 +148,7 @@ func (m *twinTarget) call(now, left int64, hop, idempotent bool, steps []step) (
 		now += took
 		class := m.class(code, budget)
 		if judged {
-			m.breaker.Record(now, ticket, class, time.Duration(took))
+			m.record(now, ticket, class, time.Duration(took))
 		}
 		if placed {
 			m.busy--
@@ -173,6 +178,27 @@ func (m *twinTarget) call(now, left int64, hop, idempotent bool, steps []step) (
 	return p
 }
 
+// record is what a failure may let it heed others.
+func (m *twinTarget) record(now int64, ticket breaker.Ticket, class breaker.Class, took time.Duration) {
+	m.breaker.Record(now, ticket, class, took)
+	if class == breaker.Failure {
+		m.obey(now)
+	}
+}
+
+// obey does what the verdict means.
+func (m *twinTarget) obey(now int64) {
+	said := m.fleet.Mode == policy.FleetEnforce
+	suspecting := said && m.policy.Fleet.Mode == policy.FleetEnforce
+	idle := said && m.fleet.WithoutTraffic && m.policy.FleetWithoutTraffic.Mode == policy.FleetEnforce
+	if suspecting || idle {
+		failures, open := m.breaker.Trouble(now)
+		m.breaker.Heed(now, suspecting && (open || failures >= uint64(m.policy.Fleet.SuspicionThreshold)), idle)
+	} else {
+		m.breaker.Dismiss(now)
+	}
+}
+
 // change draws other settings.
 func (m *twinTarget) change(r *rand.Rand, now int64) {
 	pick := func(of ...time.Duration) time.Duration { return of[r.IntN(len(of))] }
@@ -189,6 +215,9 @@ func (m *twinTarget) change(r *rand.Rand, now int64) {
 	p.CircuitBreaker.FailureThreshold = r.IntN(5)
 	p.CircuitBreaker.ProbeTimeout = pick(50*ms, 5*time.Second)
 	p.CircuitBreaker.SuccessThreshold = 1 + r.IntN(2)
+	modes := []policy.FleetMode{policy.FleetOff, policy.FleetAdvise, policy.FleetEnforce, policy.FleetEnforce}
+	p.Fleet.Mode, p.FleetWithoutTraffic.Mode = modes[r.IntN(4)], modes[r.IntN(4)]
+	p.Fleet.SuspicionThreshold, p.Fleet.VetoSuccesses = 1+r.IntN(2), 1+r.IntN(3)
 	m.breaker.Configure(now, breakerSettings(p))
 }
 
@@ -219,7 +248,7 @@ func playModel(t *testing.T, r *rand.Rand, seed uint64) {
 	var opened []*open
 	for range 120 {
 		now := f.now()
-		switch r.IntN(12) {
+		switch r.IntN(16) {
 		case 0:
 			m.change(r, now)
 			f.policy = m.policy
@@ -253,13 +282,33 @@ func playModel(t *testing.T, r *rand.Rand, seed uint64) {
 			o.permit.Done(Result{Code: code}, 0)
 			m.calls++
 			if o.judged {
-				m.breaker.Record(now, o.ticket, m.class(code, never), time.Duration(now-o.since))
+				m.record(now, o.ticket, m.class(code, never), time.Duration(now-o.since))
 			}
 			if o.placed {
 				m.busy--
 			}
 			m.attempts++
 			m.results[m.class(code, never)]++
+		case 12, 13:
+			m.fleet = FleetVerdict{
+				Mode:           []policy.FleetMode{"", policy.FleetAdvise, policy.FleetEnforce, policy.FleetEnforce}[r.IntN(4)],
+				WithoutTraffic: r.IntN(2) == 0,
+			}
+			target.dependency.Heed(m.fleet)
+			m.obey(now)
+		case 14:
+			generation, in := target.dependency.Evidence().Generation, time.Duration(r.IntN(20))*time.Second
+			switch r.IntN(5) {
+			case 0, 1:
+				target.dependency.Postpone(generation, in)
+				m.breaker.Postpone(m.breaker.Generation(), now+int64(in))
+			case 2:
+				target.dependency.Unpostpone(generation)
+				m.breaker.Unpostpone(m.breaker.Generation())
+			default:
+				target.dependency.Recover(generation)
+				m.breaker.Recover(now, m.breaker.Generation())
+			}
 		case 5:
 			pass(time.Duration(r.IntN(3000)) * ms)
 		default:
@@ -270,6 +319,7 @@ func playModel(t *testing.T, r *rand.Rand, seed uint64) {
 			said.holds = map[string]flags.Hold{"store": {Dependency: "store", Open: m.held == "open", Override: "x"}}
 		}
 		f.apply(said)
+		m.obey(f.now())
 		m.compare(t, f, seed)
 	}
 }
@@ -312,8 +362,8 @@ func playCall(t *testing.T, r *rand.Rand, f *fixture, m *twinTarget, seed uint64
 func (m *twinTarget) compare(t *testing.T, f *fixture, seed uint64) {
 	t.Helper()
 	s, d := f.stats(putMethod), f.Stats().Dependencies[0]
-	got := fmt.Sprint(s.Calls, s.Attempts, s.Retries, s.RetrySuccesses, s.RetriesRefusedBudget, s.RetriesRefusedDeadline, s.RetriesRejected, s.Results, s.Rejected, s.Observed, d.InUse)
-	want := fmt.Sprint(m.calls, m.attempts, m.retries, m.saved, m.refusedBudget, m.refusedTime, m.refusedOwn, m.results, m.rejected, m.observed, m.busy)
+	got := fmt.Sprint(s.Calls, s.Attempts, s.Retries, s.RetrySuccesses, s.RetriesRefusedBudget, s.RetriesRefusedDeadline, s.RetriesRejected, s.Results, s.Hearsay, s.Rejected, s.Observed, d.InUse)
+	want := fmt.Sprint(m.calls, m.attempts, m.retries, m.saved, m.refusedBudget, m.refusedTime, m.refusedOwn, m.results, m.heard, m.rejected, m.observed, m.busy)
 	snapshot := m.breaker.Snapshot(f.now())
 	if snapshot.State == breaker.Open && snapshot.OpenFor == 0 {
 		snapshot.State = breaker.HalfOpen

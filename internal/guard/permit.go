@@ -62,9 +62,12 @@ func (t *Target) admit(ctx context.Context, s *Setting, p *Permit, now int64, bu
 		}
 		if !a.Admitted {
 			if s.Enforce || s.Hold.Open {
-				return t.open(s, a.RetryAfter)
+				return t.open(s, a.RetryAfter, a.Hearsay())
 			}
 			t.counters.add(observed+breakerOpen, 1)
+			if a.Hearsay() {
+				t.counters.add(hearsay, 1)
+			}
 			return nil
 		}
 		p.ticket = a.Ticket
@@ -148,7 +151,7 @@ func (t *Target) readmit(s *Setting, p *Permit, now int64) error {
 		t.told(a.Event, s.by)
 	}
 	if !a.Admitted {
-		return t.open(s, a.RetryAfter)
+		return t.open(s, a.RetryAfter, a.Hearsay())
 	}
 	p.ticket = a.Ticket
 	return nil
@@ -164,8 +167,14 @@ func (t *Target) giveBack(p *Permit) {
 
 // record tells the breaker the result of what it admitted.
 func (t *Target) record(p *Permit, now int64, class breaker.Class, took time.Duration) {
-	if event := t.breaker.Record(now, p.ticket, class, took); event != nil {
+	event := t.breaker.Record(now, p.ticket, class, took)
+	switch {
+	case event != nil:
 		t.told(event, p.setting.by)
+	case p.ticket.Probe():
+		t.dependency.changed()
+	case class == breaker.Failure:
+		t.failed(now)
 	}
 }
 

@@ -22,13 +22,18 @@ const (
 
 // open returns the error of a call that the breaker does not let pass. It is shared
 // by calls that may come back at about the same time.
-func (t *Target) open(s *Setting, wait time.Duration) *Rejection {
+func (t *Target) open(s *Setting, wait time.Duration, heard bool) *Rejection {
+	by := s.by
+	if heard {
+		by = byFleet
+		t.counters.add(hearsay, 1)
+	}
 	r := t.rejection.Load()
-	if r != nil && r.By == s.by && r.RetryAfter >= wait && r.RetryAfter-wait <= max(wait/8, time.Millisecond) {
+	if r != nil && r.By == by && r.RetryAfter >= wait && r.RetryAfter-wait <= max(wait/8, time.Millisecond) {
 		return r
 	}
 	r = t.reject(BreakerOpen, codes.Unavailable)
-	r.By, r.RetryAfter = s.by, wait
+	r.By, r.RetryAfter = by, wait
 	t.rejection.Store(r)
 	return r
 }

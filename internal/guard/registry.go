@@ -120,6 +120,8 @@ type Dependency struct {
 	server bool // it is the instance itself
 
 	policy  atomic.Pointer[policy.Policy]
+	heed    atomic.Pointer[heed] // of the fleet's verdict; nil: none
+	noticed atomic.Int64         // when OnSuspicion was told of failures last
 	targets atomic.Pointer[map[targetName]*Target]
 	budget  *policy.RetryBudget
 	whole   *bulkhead.Bulkhead
@@ -138,6 +140,7 @@ func (g *Guard) newDependency(name string) *Dependency {
 		budget: policy.NewRetryBudget(p.Retry.Budget), whole: bulkhead.New(p.Bulkhead), parts: map[string]*bulkhead.Bulkhead{},
 	}
 	d.policy.Store(&p)
+	d.noticed.Store(-int64(quiet))
 	d.targets.Store(&map[targetName]*Target{})
 	return d
 }
@@ -168,6 +171,7 @@ func (d *Dependency) apply(rules Rules) []BreakerEvent {
 		d.budget.Configure(d.guard.now(), is.Retry.Budget)
 		d.whole.Configure(is.Bulkhead)
 		d.policy.Store(&is)
+		d.heed.Store(d.heed.Load().within(&is))
 	}
 	var told []BreakerEvent
 	used := map[string]bool{}
@@ -175,6 +179,7 @@ func (d *Dependency) apply(rules Rules) []BreakerEvent {
 		told = append(told, t.apply(rules)...)
 		used[t.setting.Load().partKey] = true
 	}
+	told = append(told, d.obeyFleet(d.guard.now())...)
 	maps.DeleteFunc(d.parts, func(key string, _ *bulkhead.Bulkhead) bool { return !used[key] })
 	return told
 }
@@ -225,6 +230,9 @@ func (d *Dependency) newTarget(key targetName) (*Target, []BreakerEvent) {
 		t.breaker = breaker.New(d.guard.now(), breakerSettings(d.policy.Load()), mix(d.guard.config.Seed^hash(d.name+"\x00"+key.name)))
 	}
 	told := t.apply(d.guard.rules)
+	if event := t.obeyFleet(d.guard.now(), d.heed.Load(), false); event != nil {
+		told = append(told, t.event(event, ""))
+	}
 	d.targets.Store(with(known, key, t))
 	return t, told
 }
@@ -253,6 +261,8 @@ func breakerSettings(p *policy.Policy) breaker.Settings {
 		Timeout: b.Timeout, MaxTimeout: b.MaxTimeout, Multiplier: b.Multiplier, Jitter: b.Jitter,
 		Probes: b.Probes, ProbeTimeout: b.ProbeTimeout, SuccessThreshold: b.SuccessThreshold,
 		Ramp: b.Ramp, RampStep: b.RampStep,
+		VetoSuccesses: p.Fleet.VetoSuccesses, VetoWindow: p.Fleet.VetoWindow,
+		Canary: p.Fleet.Canary,
 	}
 }
 
@@ -264,8 +274,8 @@ func (t *Target) apply(rules Rules) []BreakerEvent {
 	var told []BreakerEvent
 	if t.breaker != nil {
 		now := d.guard.now()
-		if was != nil && was.Policy != s.Policy && !reflect.DeepEqual(was.Policy.CircuitBreaker, s.Policy.CircuitBreaker) {
-			t.breaker.Configure(now, breakerSettings(s.Policy))
+		if is := breakerSettings(s.Policy); was != nil && was.Policy != s.Policy && !reflect.DeepEqual(breakerSettings(was.Policy), is) {
+			t.breaker.Configure(now, is)
 		}
 		var event *breaker.Event
 		by := s.by

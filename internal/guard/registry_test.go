@@ -146,6 +146,16 @@ func TestBreakerSettings(t *testing.T) {
 			t.Errorf("%s does not", field)
 		}
 	}
+	for field, change := range map[string]func(){
+		"veto successes": func() { p.Fleet.VetoSuccesses++ },
+		"veto window":    func() { p.Fleet.VetoWindow++ },
+		"canary":         func() { p.Fleet.Canary++ },
+	} {
+		before := breakerSettings(&p)
+		if change(); reflect.DeepEqual(before, breakerSettings(&p)) {
+			t.Errorf("%s does not", field)
+		}
+	}
 }
 
 // Guards of different instances do not open, probe and retry at the same times.

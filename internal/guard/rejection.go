@@ -42,8 +42,9 @@ type Rejection struct {
 	// Dependency and Target say what was to be called; of a call that a server
 	// refuses to handle, its own name and the method.
 	Dependency, Target string
-	// By is what decided: empty for the policy, else such as "override/x" or
-	// "mode/storefront=read-only".
+	// By is what decided: empty for the policy, else such as "override/x",
+	// "mode/storefront=read-only", or "fleet" for a breaker that is open because other
+	// instances find the dependency broken.
 	By string
 	// RetryAfter is how soon another try may be worth it; 0 if nobody knows.
 	RetryAfter time.Duration

@@ -21,7 +21,9 @@ type DependencyStats struct {
 	Limit, InUse, Queued int
 	// Retry budget: how many retries it would grant now.
 	RetryTokens float64
-	Targets     []TargetStats // in the order of their names
+	// Fleet is what the fleet says, as far as the policy lets it be heard.
+	Fleet   FleetVerdict
+	Targets []TargetStats // in the order of their names
 }
 
 // TargetStats are those of one method or operation.
@@ -41,6 +43,9 @@ type TargetStats struct {
 	// Observed counts what would have kept calls from being made, were the policy
 	// enforced.
 	Observed map[Reason]uint64
+	// Hearsay counts attempts that were rejected, or would have been, because others say that
+	// the dependency is broken; Advised calls that were made although they do.
+	Hearsay, Advised uint64
 	// Retries counts retries that were made, RetriesRefused those that were due but
 	// not made: for want of budget or of time; RetriesRejected those that breaker or
 	// bulkhead did not let pass; RetrySuccesses calls that a retry saved.
@@ -71,7 +76,7 @@ func (d *Dependency) stats(now int64) DependencyStats {
 	use, budget, p := d.whole.Use(), d.budget.Use(now), d.policy.Load()
 	s := DependencyStats{
 		Name: d.name, Enforce: enforced(p), Limit: use.Limit, InUse: use.InUse, Queued: use.Queued,
-		RetryTokens: max(float64(budget.Allowed)-float64(budget.Retries), 0),
+		RetryTokens: max(float64(budget.Allowed)-float64(budget.Retries), 0), Fleet: d.heed.Load().verdict(),
 	}
 	for _, t := range *d.targets.Load() {
 		s.Targets = append(s.Targets, t.stats(now))
@@ -83,8 +88,9 @@ func (d *Dependency) stats(now int64) DependencyStats {
 func (t *Target) stats(now int64) TargetStats {
 	c := &t.counters
 	s := TargetStats{
-		Name:     t.name,
-		Calls:    c.sum(clean) + c.sum(unclean) + c.sum(gone),
+		Name:    t.name,
+		Calls:   c.sum(clean) + c.sum(unclean) + c.sum(gone),
+		Hearsay: c.sum(hearsay), Advised: t.advised.Load().calls(t),
 		Rejected: map[Reason]uint64{}, Observed: map[Reason]uint64{},
 		Retries: c.sum(retries), RetriesRefusedBudget: c.sum(retriesRefusedBudget),
 		RetriesRefusedDeadline: c.sum(retriesRefusedDeadline), RetriesRejected: c.sum(retriesRejected),

@@ -100,7 +100,10 @@ func TestStress(t *testing.T) {
 	p.Bulkhead = policy.Bulkhead{MaxConcurrent: 3, MaxQueue: 2, MaxWait: ms, MinConcurrent: 1, Methods: map[string]int{putMethod: 2}}
 	p.CircuitBreaker.Timeout, p.CircuitBreaker.ProbeTimeout, p.CircuitBreaker.RampStep = 2*ms, ms, ms
 	var told atomic.Int64
-	g := New(Config{Clock: clock.New(), Coarse: true, OnEvent: func(BreakerEvent) { told.Add(1) }})
+	g := New(Config{
+		Clock: clock.New(), Coarse: true, OnEvent: func(BreakerEvent) { told.Add(1) },
+		OnSuspicion: func(d *Dependency) { d.Evidence() },
+	})
 	defer g.Close()
 	changes, stop := new(sync.WaitGroup), make(chan struct{})
 	changes.Go(func() {
@@ -108,6 +111,7 @@ func TestStress(t *testing.T) {
 			select {
 			case <-stop:
 				g.Apply(said{policies: map[string]policy.Policy{"store": p}})
+				g.Dependency("store").Heed(FleetVerdict{})
 				return
 			case <-time.After(300 * time.Microsecond):
 			}
@@ -123,6 +127,13 @@ func TestStress(t *testing.T) {
 			s.policies = map[string]policy.Policy{"store": q}
 			g.Apply(s)
 			g.Stats()
+			d := g.Dependency("store")
+			d.Heed(FleetVerdict{Mode: []policy.FleetMode{policy.FleetOff, policy.FleetAdvise, policy.FleetEnforce}[n%3], WithoutTraffic: n%2 == 0})
+			if e := d.Evidence(); n%4 == 0 {
+				d.Recover(e.Generation)
+			} else {
+				d.Postpone(e.Generation, time.Duration(n%3)*ms)
+			}
 		}
 	})
 	var made, calls, succeeded, panicked atomic.Int64
@@ -171,6 +182,9 @@ func TestStress(t *testing.T) {
 		total, attempts = total+target.Calls, attempts+target.Attempts
 		for _, n := range target.Transitions {
 			transitions += n
+		}
+		if target.Breaker.State == breaker.Hearsay {
+			t.Errorf("%s heeds nobody", target.Name)
 		}
 		if target.Breaker.Probes > 0 && target.Breaker.State != breaker.HalfOpen {
 			t.Errorf("the breaker is %+v", target.Breaker)

@@ -37,6 +37,7 @@ type Target struct {
 	idempotent, noSideEffects bool
 
 	rejection atomic.Pointer[Rejection] // the last one by the breaker
+	advised   atomic.Pointer[advice]    // nil: it never was
 	counters  counters
 }
 

@@ -1,0 +1,177 @@
+package breaker
+
+import "time"
+
+const (
+	// firstCanary is how long one that is open by hearsay waits, give or take Jitter, until it
+	// lets a call through whatever the share is. Each such call doubles the wait for the next
+	// one, up to lastCanary; a success ends that.
+	firstCanary = time.Second
+	lastCanary  = 30 * time.Second
+	// patience is how many times MaxTimeout, give or take Jitter, probes can be postponed
+	// beyond the breaker's own time: others may be lying, or gone.
+	patience = 10
+)
+
+// ProbeResult is what a probe found.
+type ProbeResult uint8
+
+// What probes find. One that lapses is bad.
+const (
+	NoProbe ProbeResult = iota
+	GoodProbe
+	BadProbe
+)
+
+func (p ProbeResult) String() string { return [...]string{"none", "good", "bad"}[p] }
+
+// Heed opens by hearsay, if the breaker is closed and Heeds. It returns what changed, nil for
+// nothing.
+//
+// The round goes on: calls under way still count, and what opened the breaker on its own
+// account would open it now.
+func (b *Breaker) Heed(now int64, suspects, idle bool) *Event {
+	for {
+		r := b.round.Load()
+		if !r.heeds(now, suspects, idle) {
+			return nil
+		}
+		next := r.with(func(n *round) {
+			n.state, n.since, n.good = Hearsay, now, 0
+			n.canary(now, firstCanary)
+		})
+		if b.round.CompareAndSwap(r, next) {
+			return newEvent(now, r, next, Fleet)
+		}
+	}
+}
+
+// Dismiss ends being open by hearsay: with the ramp, since all who heeded the same come back
+// at the same time.
+func (b *Breaker) Dismiss(now int64) *Event {
+	for {
+		r := b.round.Load()
+		if r.state != Hearsay {
+			return nil
+		}
+		if next := r.recovering(now); b.round.CompareAndSwap(r, next) {
+			return newEvent(now, r, next, FleetOver)
+		}
+	}
+}
+
+// Postpone says when probes may begin, earlier or later than by the breaker's own rules,
+// but not earlier than what the dependency ordered and not later than patience allows. It
+// tells whether the breaker is open and of this generation.
+func (b *Breaker) Postpone(generation uint64, until int64) bool {
+	for {
+		r := b.round.Load()
+		if r.state != Open || r.generation != generation {
+			return false
+		}
+		next := r.with(func(n *round) {
+			n.until = min(until, n.own+patience*int64(n.jittered(n.rules.MaxTimeout)))
+			if n.ordered {
+				n.until = max(n.until, n.own)
+			}
+		})
+		if b.round.CompareAndSwap(r, next) {
+			return true
+		}
+	}
+}
+
+// Unpostpone lets probes begin by the breaker's own rules again, and tells whether it is
+// open and of this generation.
+func (b *Breaker) Unpostpone(generation uint64) bool {
+	for {
+		r := b.round.Load()
+		if r.state != Open || r.generation != generation {
+			return false
+		}
+		if r.until == r.own || b.round.CompareAndSwap(r, r.with(func(n *round) { n.until = n.own })) {
+			return true
+		}
+	}
+}
+
+// Recover begins the ramp because probes of others succeeded, if the breaker is open or
+// half-open, of this generation, and not open for as long as the dependency ordered. What
+// its own probes find that are under way no longer counts.
+func (b *Breaker) Recover(now int64, generation uint64) *Event {
+	for {
+		r := b.round.Load()
+		if r.state != Open && r.state != HalfOpen || r.generation != generation || r.ordered && now < r.own {
+			return nil
+		}
+		if next := r.recovering(now); b.round.CompareAndSwap(r, next) {
+			return newEvent(now, r, next, FleetProbes)
+		}
+	}
+}
+
+// Heeds tells whether the breaker is closed and would believe others: where suspects is true
+// because of a failure in the window, where idle is true for want of calls. Its own
+// successes within VetoWindow let it believe nobody.
+func (b *Breaker) Heeds(now int64, suspects, idle bool) bool {
+	return b.round.Load().heeds(now, suspects, idle)
+}
+
+// Vetoes tells whether its own successes would keep the breaker from believing others.
+func (b *Breaker) Vetoes(now int64) bool { return b.round.Load().vetoes(now) }
+
+// Generation returns that of the round, which each opening, probing and recovery changes.
+func (b *Breaker) Generation() uint64 { return b.round.Load().generation }
+
+// Trouble counts the failures in the window, and tells whether the breaker is open or
+// half-open by what it saw itself.
+func (b *Breaker) Trouble(now int64) (failures uint64, open bool) {
+	r := b.round.Load()
+	return r.stats.failed.sum(r.stats.slice(now)), r.state == Open || r.state == HalfOpen
+}
+
+func (r *round) heeds(now int64, suspects, idle bool) bool {
+	if r.state != Closed || r.vetoes(now) {
+		return false
+	}
+	if suspects && r.stats.failed.sum(r.stats.slice(now)) > 0 {
+		return true
+	}
+	return idle && r.stats.counts(now).Calls == 0
+}
+
+func (r *round) vetoes(now int64) bool {
+	return r.stats.recent(now, r.rules.VetoWindow) >= uint64(r.rules.VetoSuccesses) //nolint:gosec // at least 1
+}
+
+// canary lets the next call through after a wait, in a round that nobody else has seen yet.
+func (r *round) canary(now int64, wait time.Duration) {
+	r.wait = min(wait, lastCanary)
+	r.until = now + int64(r.jittered(r.wait))
+}
+
+// heard is the round after a result while it is open by hearsay. The successes that veto
+// it are the first ones of the round that follows: else it would heed again at once.
+func (r *round) heard(now int64, c Class, slow bool) (*round, Reason) {
+	switch {
+	case c == Neutral || c == Overload:
+		return nil, 0
+	case c == Failure || slow && r.rules.SlowRatio > 0:
+		if r.good == 0 {
+			return nil, 0
+		}
+		return r.with(func(n *round) { n.good = 0 }), 0
+	case r.good+1 < r.rules.VetoSuccesses:
+		return r.with(func(n *round) {
+			n.good++
+			if n.canary(now, firstCanary); n.until > r.until {
+				n.until = r.until
+			}
+		}), 0
+	}
+	next := r.next(now, Closed)
+	for range r.rules.VetoSuccesses {
+		next.stats.success(now)
+	}
+	return next, Vetoed
+}

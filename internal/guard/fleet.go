@@ -1,0 +1,311 @@
+package guard
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/breaker"
+	"github.com/holdfast-dev/holdfast/internal/policy"
+)
+
+const (
+	// byFleet is what a Rejection names that others are the reason of.
+	byFleet = "fleet"
+	// quiet is how long OnSuspicion is not told of failures again.
+	quiet = 50 * time.Millisecond
+	// farOff is later than any probe can be postponed to.
+	farOff = 365 * 24 * time.Hour
+)
+
+// FleetVerdict is what others make of a dependency, as far as this instance believes them.
+// The zero value says that nothing is wrong.
+type FleetVerdict struct {
+	// Mode is what to do about it: nothing where it is empty or FleetOff. The policy bounds
+	// it: Fleet.Mode for targets with a suspicion of their own, FleetWithoutTraffic.Mode for
+	// those without calls.
+	Mode policy.FleetMode
+	// WithoutTraffic extends it from targets that failed lately, of a dependency that is
+	// suspected, to those that were not called within the breaker's window.
+	WithoutTraffic bool
+	// Reason says for people who says so.
+	Reason string
+}
+
+// heed is a verdict within the bounds of the policy. It does not change. Without a verdict
+// there is none.
+type heed struct {
+	said             FleetVerdict
+	suspecting, idle policy.FleetMode
+}
+
+// within bounds what was said by a policy.
+func (h *heed) within(p *policy.Policy) *heed {
+	if h == nil {
+		return nil
+	}
+	next := &heed{said: h.said, suspecting: weaker(h.said.Mode, p.Fleet.Mode), idle: policy.FleetOff}
+	if h.said.WithoutTraffic {
+		next.idle = weaker(h.said.Mode, p.FleetWithoutTraffic.Mode)
+	}
+	return next
+}
+
+// has tells for which targets a mode holds: those with a suspicion, and those without calls.
+func (h *heed) has(mode policy.FleetMode) (suspecting, idle bool) {
+	if h == nil {
+		return false, false
+	}
+	return h.suspecting == mode, h.idle == mode
+}
+
+// verdict is what was said, with the strongest mode that holds for any target.
+func (h *heed) verdict() FleetVerdict {
+	if h == nil {
+		return FleetVerdict{}
+	}
+	v := h.said
+	v.Mode, v.WithoutTraffic = h.suspecting, h.idle != policy.FleetOff
+	if strength(h.idle) > strength(v.Mode) {
+		v.Mode = h.idle
+	}
+	return v
+}
+
+func (h *heed) why() string { return h.verdict().Reason }
+
+func weaker(a, b policy.FleetMode) policy.FleetMode {
+	if strength(b) < strength(a) {
+		return b
+	}
+	return a
+}
+
+func strength(m policy.FleetMode) int {
+	switch m {
+	case policy.FleetEnforce:
+		return 2
+	case policy.FleetAdvise:
+		return 1
+	case policy.FleetOff:
+	}
+	return 0
+}
+
+// Heed lets a verdict stand until the next one. Enforced, it opens the breakers of the targets
+// that it is about by hearsay: now, or as soon as a failing call makes one of them suspicious;
+// the end of the verdict lets them recover. Advised, it is logged, and calls are counted that
+// are made in spite of it. The same verdict again looks at all targets again.
+func (d *Dependency) Heed(v FleetVerdict) {
+	var next *heed
+	if !d.server && strength(v.Mode) > 0 {
+		next = &heed{said: v}
+	}
+	if next == nil && d.heed.Load() == nil {
+		return
+	}
+	g := d.guard
+	g.mu.Lock()
+	was := d.heed.Load()
+	next = next.within(d.policy.Load())
+	d.heed.Store(next)
+	told := d.obeyFleet(g.now())
+	g.mu.Unlock()
+	for i := range told {
+		g.tell(&told[i])
+	}
+	if advises(next) && !advises(was) && g.config.Logger != nil {
+		g.safely(func() {
+			g.config.Logger.LogAttrs(context.Background(), slog.LevelWarn, "others find a dependency broken; the policy does not heed them",
+				slog.String("dependency", d.name), slog.String("reason", v.Reason))
+		})
+	}
+}
+
+func advises(h *heed) bool {
+	suspecting, idle := h.has(policy.FleetAdvise)
+	return suspecting || idle
+}
+
+// obeyFleet does what the verdict means for the targets, and returns what there is to tell.
+// Guard.mu is held.
+func (d *Dependency) obeyFleet(now int64) []BreakerEvent {
+	var told []BreakerEvent
+	h := d.heed.Load()
+	suspects := h != nil && d.suspects(now)
+	for _, t := range *d.targets.Load() {
+		if event := t.obeyFleet(now, h, suspects); event != nil {
+			told = append(told, t.event(event, ""))
+		}
+	}
+	return told
+}
+
+// obeyFleet does what a verdict means for the target, and returns what changed. suspects
+// tells whether the dependency is suspected at all.
+func (t *Target) obeyFleet(now int64, h *heed, suspects bool) *breaker.Event {
+	if t.breaker == nil {
+		return nil
+	}
+	t.advise(now, h, suspects)
+	suspecting, idle := h.has(policy.FleetEnforce)
+	if suspecting || idle {
+		return t.breaker.Heed(now, suspecting && suspects, idle)
+	}
+	return t.breaker.Dismiss(now)
+}
+
+// suspects tells whether the dependency is suspected: because of the failures of all targets
+// together, or because one of them opened.
+func (d *Dependency) suspects(now int64) bool {
+	enough := uint64(d.policy.Load().Fleet.SuspicionThreshold) //nolint:gosec // at least 1
+	var failures uint64
+	for _, t := range *d.targets.Load() {
+		n, open := t.breaker.Trouble(now)
+		if failures += n; open || failures >= enough {
+			return true
+		}
+	}
+	return false
+}
+
+// failed is told of each failure that the breaker has counted and that changed nothing.
+func (t *Target) failed(now int64) {
+	d, obeyed := t.dependency, (*heed)(nil)
+	// Where the verdict changes meanwhile, whoever changed it may have looked at this target
+	// too early.
+	for h := d.heed.Load(); h != obeyed; h = d.heed.Load() {
+		if event := t.obeyFleet(now, h, h != nil && d.suspects(now)); event != nil {
+			t.told(event, "")
+		}
+		obeyed = h
+	}
+	d.failed(now)
+}
+
+// failed tells OnSuspicion of a failure if the policy listens to others because of it.
+func (d *Dependency) failed(now int64) {
+	last := d.noticed.Load()
+	if d.guard.config.OnSuspicion == nil || now-last < int64(quiet) || strength(d.policy.Load().Fleet.Mode) == 0 {
+		return
+	}
+	if d.suspects(now) && d.noticed.CompareAndSwap(last, now) {
+		d.changed()
+	}
+}
+
+// changed tells that the evidence is worth a look.
+func (d *Dependency) changed() {
+	if listen := d.guard.config.OnSuspicion; listen != nil && !d.server {
+		d.guard.safely(func() { listen(d) })
+	}
+}
+
+// advice is for how many calls a target did not take advice. It does not change.
+type advice struct {
+	before uint64 // calls of earlier advice
+	from   uint64 // calls of the target when it was given
+	given  bool   // it stands
+}
+
+func (a *advice) stands() bool { return a != nil && a.given }
+
+// calls counts those that the target made in spite of advice.
+func (a *advice) calls(t *Target) uint64 {
+	switch {
+	case a == nil:
+		return 0
+	case a.given:
+		return a.before + t.made() - a.from
+	}
+	return a.before
+}
+
+// made counts the calls of which an attempt was made.
+func (t *Target) made() uint64 { return t.counters.sum(clean) + t.counters.sum(unclean) }
+
+// advise begins or ends to count calls that enforcing the verdict would have put at stake:
+// it ends with the verdict, and when calls go well.
+func (t *Target) advise(now int64, h *heed, suspects bool) {
+	for {
+		a := t.advised.Load()
+		suspecting, idle := h.has(policy.FleetAdvise)
+		stands := (suspecting || idle) && (t.breaker.Heeds(now, suspecting && suspects, idle) || a.stands() && !t.breaker.Vetoes(now))
+		if stands == a.stands() {
+			return
+		}
+		next := &advice{before: a.calls(t), given: stands}
+		if stands {
+			next.from = t.made()
+		}
+		if t.advised.CompareAndSwap(a, next) {
+			return
+		}
+	}
+}
+
+// Postpone lets the first target that is open probe so much later from now, and the others
+// as much later than it as they would have. That may be earlier or later than by their own
+// rules, but not earlier than a server ordered. It tells whether the evidence is still of
+// this generation.
+func (d *Dependency) Postpone(generation uint64, in time.Duration) bool {
+	var (
+		now   = d.guard.now()
+		own   = map[*Target]int64{}
+		first = int64(math.MaxInt64)
+	)
+	if d.server {
+		return false
+	}
+	for _, t := range *d.targets.Load() {
+		if s := t.breaker.Snapshot(now); s.State == breaker.Open {
+			own[t] = now + int64(s.Own)
+			first = min(first, own[t])
+		}
+	}
+	later := now + int64(min(max(in, 0), farOff)) - first
+	return d.each(generation, func(t *Target, generation uint64) {
+		if until, open := own[t]; open {
+			t.breaker.Postpone(generation, until+later)
+		}
+	})
+}
+
+// Unpostpone lets all targets that are open probe by their own rules again. It tells whether
+// the evidence is still of this generation.
+func (d *Dependency) Unpostpone(generation uint64) bool {
+	return d.each(generation, func(t *Target, generation uint64) { t.breaker.Unpostpone(generation) })
+}
+
+// Recover lets the targets that are open or half-open recover because probes of others
+// succeeded. It tells whether the evidence is still of this generation.
+func (d *Dependency) Recover(generation uint64) bool {
+	now := d.guard.now()
+	return d.each(generation, func(t *Target, generation uint64) {
+		if event := t.breaker.Recover(now, generation); event != nil {
+			t.told(event, "")
+		}
+	})
+}
+
+// each does something with each target as it was when all of them together were of a
+// generation.
+func (d *Dependency) each(generation uint64, do func(t *Target, generation uint64)) bool {
+	if d.server {
+		return false
+	}
+	targets := *d.targets.Load()
+	generations, sum := make(map[*Target]uint64, len(targets)), uint64(0)
+	for _, t := range targets {
+		generations[t] = t.breaker.Generation()
+		sum += generations[t]
+	}
+	if sum != generation {
+		return false
+	}
+	for t, generation := range generations {
+		do(t, generation)
+	}
+	return true
+}
