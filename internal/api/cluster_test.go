@@ -66,6 +66,7 @@ type fakeReplica struct {
 	staleness time.Duration
 	readIndex func(context.Context) (uint64, error)
 	learned   atomic.Pointer[time.Time] // the last LearnStateTime
+	stopped   time.Time                 // what state time always is; zero: what it is
 }
 
 func newFakeCluster(tb testing.TB, ids ...string) *fakeCluster {
@@ -131,8 +132,16 @@ func (c *fakeCluster) append(cmd *storagev1.Command) error {
 	return nil
 }
 
-func (r *fakeReplica) View() *state.View    { return r.machine.View() }
-func (r *fakeReplica) StateTime() time.Time { return time.Now() }
+func (r *fakeReplica) View() *state.View { return r.machine.View() }
+
+func (r *fakeReplica) StateTime() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.stopped.IsZero() {
+		return r.stopped
+	}
+	return time.Now()
+}
 
 func (r *fakeReplica) LearnStateTime(t time.Time) { r.learned.Store(&t) }
 

@@ -70,6 +70,9 @@ var pinned = map[string]string{
 	"MEMBER_NOT_FOUND":       "NotFound definite",
 	"MEMBER_BEHIND":          "FailedPrecondition definite",
 	"MEMBERSHIP_REFUSED":     "FailedPrecondition definite",
+	"NO_GOSSIP":              "FailedPrecondition definite",
+	"GOSSIP_KEY_NOT_FOUND":   "NotFound definite",
+	"GOSSIP_KEY_REFUSED":     "FailedPrecondition definite",
 	"INTERNAL":               "Internal unknown",
 }
 

@@ -56,6 +56,36 @@ const (
 	// needs the same one; the oldest is dropped.
 	MaxCachedChunks = 64
 
+	// MaxDirectMembers is how many members a pool may have before further instances
+	// are relayed, and told so.
+	MaxDirectMembers = 500
+	// MaxEvidenceBytes is the largest record that an instance may hand in; a larger one
+	// is dropped and counted.
+	MaxEvidenceBytes = 1200
+	// MaxEvidenceRate is how many records an instance may hand in each second, after a
+	// first MaxEvidenceBurst; more are dropped and counted.
+	MaxEvidenceRate  = 2
+	MaxEvidenceBurst = 5
+	// MaxEvidenceRecords is how many records of others a relayed instance is sent at
+	// once; the rest follows after evidencePause.
+	MaxEvidenceRecords = 48
+	// MaxToldServices is how many services an instance is told the population of.
+	MaxToldServices = 256
+	// MaxVerifications is how many addresses of instances are verified at once; further
+	// ones wait.
+	MaxVerifications = 16
+	// MaxCachedHeads is how many signed heads are kept for the next session that needs
+	// the same one; the oldest is dropped.
+	MaxCachedHeads = 2048
+	// MaxFleetWatches is the most open watches of fleets of a server:
+	// TOO_MANY_WATCHES.
+	MaxFleetWatches = 256
+	// MaxPolicyViews is of how many namespaces the policies are kept compiled for
+	// those who look at fleets; all are dropped when there is one more.
+	MaxPolicyViews = 64
+	// MaxKeyIDBytes is the longest id of a gossip key: INVALID_REQUEST.
+	MaxKeyIDBytes = 64
+
 	// MaxAwait is the longest that AwaitRevision waits: INVALID_REQUEST.
 	MaxAwait = 30 * time.Second
 	// MaxInstancesWait is the longest that AwaitInstances waits: INVALID_REQUEST.

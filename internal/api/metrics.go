@@ -23,6 +23,11 @@ type metrics struct {
 	messages  *prometheus.CounterVec
 	encodes   *prometheus.CounterVec
 	forwards  *prometheus.CounterVec
+
+	fleetWatches  prometheus.Gauge
+	participants  *prometheus.GaugeVec
+	evidence      *prometheus.CounterVec
+	verifications *prometheus.CounterVec
 }
 
 // newMetrics registers the metrics. On a registerer that has them already, the
@@ -60,7 +65,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		})),
 		messages: register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_api_watch_messages_total",
-			Help: "Messages handed to watches and sessions by kind: snapshot, delta, progress.",
+			Help: "Messages handed to watches and sessions by kind: snapshot, delta, progress, and to sessions also gossip (settings) and evidence.",
 		}, []string{"kind"})),
 		encodes: register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "holdfast_api_watch_encodes_total",
@@ -70,7 +75,43 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "holdfast_api_leader_attempts_total",
 			Help: "Attempts to act at the leader by place (local, remote, none) and result (ok, definite, unknown).",
 		}, []string{"place", "result"})),
+		fleetWatches: register(r, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "holdfast_api_fleet_watches",
+			Help: "Open watches of fleets.",
+		})),
+		participants: register(r, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "holdfast_api_gossip_sessions",
+			Help: "Open sessions of instances that take part in gossip, by the mode that is granted: off, relayed, direct.",
+		}, []string{"mode"})),
+		evidence: register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "holdfast_api_evidence_total",
+			Help: "Records that relayed instances handed in, by result: taken, dropped (too fast, too large, not granted), refused (not their own, forged, expired).",
+		}, []string{"result"})),
+		verifications: register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "holdfast_api_gossip_verifications_total",
+			Help: "Verifications of the gossip addresses of instances by result: ok, failed.",
+		}, []string{"result"})),
 	}
+}
+
+// participates counts a session under the mode that it is granted; an empty one is
+// none.
+func (m *metrics) participates(was, is string) {
+	if was != "" {
+		m.participants.WithLabelValues(was).Dec()
+	}
+	if is != "" {
+		m.participants.WithLabelValues(is).Inc()
+	}
+}
+
+// verified counts a verification.
+func (m *metrics) verified(ok bool) {
+	result := "ok"
+	if !ok {
+		result = "failed"
+	}
+	m.verifications.WithLabelValues(result).Inc()
 }
 
 // registerBehind registers a gauge that is counted when it is asked for.

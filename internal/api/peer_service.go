@@ -18,6 +18,7 @@ type peerService struct {
 
 	replica   Replica
 	instances *instanceService
+	fleet     Fleet // nil for none
 }
 
 // Propose commits another server's command, if this server leads.

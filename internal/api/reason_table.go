@@ -86,5 +86,10 @@ var reasonTable = []ReasonInfo{ //nolint:gochecknoglobals // a table, never chan
 	{ReasonMemberBehind, codes.FailedPrecondition, Definite, later, "The server has not caught up and cannot vote yet."},
 	{ReasonMembershipRefused, codes.FailedPrecondition, Definite, 0, "The change would endanger the cluster, or does not fit its members."},
 
+	// The fleet.
+	{ReasonNoGossip, codes.FailedPrecondition, Definite, 0, "This server is not in the gossip pool of the namespace, and cannot be; the message says why. Ask another one."},
+	{ReasonGossipKeyNotFound, codes.NotFound, Definite, 0, "The pool has no key with this id. List the keys."},
+	{ReasonGossipKeyRefused, codes.FailedPrecondition, Definite, 0, "The step would cut members off, or there is nothing to rotate: the pool is plaintext or has as many keys as it may have, or it encrypts with the key to be removed."},
+
 	{ReasonInternal, codes.Internal, Unknown, 0, "A defect of the server. Its log tells more."},
 }

@@ -35,5 +35,8 @@ const (
 	ReasonMemberNotFound    = "MEMBER_NOT_FOUND"
 	ReasonMemberBehind      = "MEMBER_BEHIND"
 	ReasonMembershipRefused = "MEMBERSHIP_REFUSED"
+	ReasonNoGossip          = "NO_GOSSIP"
+	ReasonGossipKeyNotFound = "GOSSIP_KEY_NOT_FOUND"
+	ReasonGossipKeyRefused  = "GOSSIP_KEY_REFUSED"
 	ReasonInternal          = "INTERNAL"
 )

@@ -81,6 +81,11 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a table, never changed
 	holdfastv1.InstanceService_ListInstances_FullMethodName:  {access: everybody},
 	holdfastv1.InstanceService_AwaitInstances_FullMethodName: {access: everybody, endless: true},
 
+	holdfastv1.FleetService_GetFleet_FullMethodName:        {access: everybody},
+	holdfastv1.FleetService_WatchFleet_FullMethodName:      {access: everybody, endless: true},
+	holdfastv1.FleetService_ListGossipKeys_FullMethodName:  {access: everybody},
+	holdfastv1.FleetService_RotateGossipKey_FullMethodName: {access: operators},
+
 	// What an operator needs to see and to mend a sick server is always answered.
 	holdfastv1.ClusterService_GetStatus_FullMethodName:          {access: everybody, always: true},
 	holdfastv1.ClusterService_ListMembers_FullMethodName:        {access: everybody, always: true},
@@ -98,6 +103,7 @@ var rules = map[string]rule{ //nolint:gochecknoglobals // a table, never changed
 	peerv1.PeerService_PromiseBootstrap_FullMethodName: {access: servers, always: true},
 	peerv1.PeerService_ListInstances_FullMethodName:    {access: servers},
 	peerv1.PeerService_AwaitInstances_FullMethodName:   {access: servers, endless: true},
+	peerv1.PeerService_RotateGossipKey_FullMethodName:  {access: servers},
 
 	// Package facade registers these. Its streams end with the others, and it
 	// bounds them itself.

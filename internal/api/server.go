@@ -41,6 +41,8 @@ type Config struct {
 	// DialOptions are for connections to other servers: credentials, source
 	// address. Without credentials the connections are plaintext.
 	DialOptions []grpc.DialOption
+	// Fleet is this server's part in the gossip of instances; nil for none.
+	Fleet Fleet
 	// Logger may be nil, which logs nothing.
 	Logger *slog.Logger
 	// Registerer gets the metrics; nil keeps them to the server.
@@ -81,6 +83,7 @@ func services() []string {
 	return []string{
 		"", holdfastv1.StateService_ServiceDesc.ServiceName, holdfastv1.ClusterService_ServiceDesc.ServiceName,
 		holdfastv1.SessionService_ServiceDesc.ServiceName, holdfastv1.InstanceService_ServiceDesc.ServiceName,
+		holdfastv1.FleetService_ServiceDesc.ServiceName,
 	}
 }
 
@@ -106,7 +109,17 @@ func New(config Config) *Server {
 		reader: reader, leaders: s.leaders, validator: config.Validator, hub: config.Hub,
 		encoder: encoder, writeTime: MaxWriteTime,
 	})
+	instances := &instanceService{reader: reader, peers: s.peers, registry: known}
+	holdfastv1.RegisterInstanceServiceServer(s.grpc, instances)
+	spaces := &fleetSpaces{
+		fleet: config.Fleet, instances: instances, metrics: m, checks: make(slots, MaxVerifications), spaces: make(map[string]*fleetSpace),
+	}
+	holdfastv1.RegisterFleetServiceServer(s.grpc, &fleetService{
+		replica: config.Replica, self: config.ServerID, leaders: s.leaders, spaces: spaces,
+		policies: &policyViews{views: make(map[string]policyView)},
+	})
 	s.sessions = &sessionService{
+		spaces: spaces, heads: newSignedHeads(config.Fleet, config.Logger),
 		replica: config.Replica, self: config.ServerID, hub: config.Hub, encoder: encoder,
 		metrics: m, registry: known, logger: config.Logger, helloTime: MaxHelloTime, staleTime: staleTime,
 	}
@@ -116,9 +129,7 @@ func New(config Config) *Server {
 		reader: reader, leaders: s.leaders, streams: s.streams, tempDir: config.TempDir,
 		backups: make(slots, MaxBackups), restores: make(slots, MaxRestores), transferWait: 2 * time.Second,
 	})
-	instances := &instanceService{reader: reader, peers: s.peers, registry: known}
-	holdfastv1.RegisterInstanceServiceServer(s.grpc, instances)
-	peerv1.RegisterPeerServiceServer(s.grpc, &peerService{replica: config.Replica, instances: instances})
+	peerv1.RegisterPeerServiceServer(s.grpc, &peerService{replica: config.Replica, instances: instances, fleet: config.Fleet})
 	grpc_health_v1.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	s.followHealth()

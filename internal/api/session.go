@@ -35,6 +35,8 @@ type sessionService struct {
 	encoder  *encoder
 	metrics  *metrics
 	registry *registry.Registry
+	spaces   *fleetSpaces
+	heads    *signedHeads
 	logger   *slog.Logger
 	// helloTime is how long a new session may take to say who it is.
 	helloTime time.Duration
@@ -76,9 +78,13 @@ func (s *sessionService) Connect(stream connectStream) error {
 	if err := stream.Send(s.welcome()); err != nil {
 		return err
 	}
+	gossip := s.participate(stream.Context(), &h)
+	defer gossip.leave()
 	pending := &pendingAck{took: s.metrics.obeyed}
-	s.readers.Go(func() { end(s.read(stream, joined, pending)) })
-	w := &watcher{replica: s.replica, encoder: s.encoder, namespace: h.namespace, stream: stream, sending: pending.sending}
+	s.readers.Go(func() { end(s.read(stream, &reading{joined, pending, gossip})) })
+	w := &watcher{
+		replica: s.replica, encoder: s.encoder, namespace: h.namespace, stream: stream, sending: pending.sending, gossip: gossip,
+	}
 	err = w.follow(ctx, sub, h.interval)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
@@ -120,6 +126,7 @@ type hello struct {
 	root      []byte
 	interval  time.Duration
 	source    holdfastv1.Source
+	gossip    *holdfastv1.GossipState // nil for an instance that has none
 }
 
 // hello waits for the first message of a session and checks it.
@@ -163,6 +170,7 @@ func checkHello(req *holdfastv1.ConnectRequest) (hello, error) {
 		root:      p.GetRoot(),
 		interval:  v.progressInterval("hello.progress_interval", p.GetProgressInterval()),
 		source:    p.GetSource(),
+		gossip:    p.GetGossip(),
 	}
 	v.identity("hello.identity", h.identity)
 	if n := len(h.root); n != 0 && n != len(document.Root{}) {
@@ -216,9 +224,16 @@ func (v *violations) identity(field string, id *holdfastv1.Identity) {
 // serviceLabel is the label under which selectors find an instance's service.
 const serviceLabel = "service"
 
+// reading is where what an instance says goes.
+type reading struct {
+	joined  *registry.Session
+	pending *pendingAck
+	gossip  *participant // nil for none
+}
+
 // read takes in what an instance says and returns why that is over. It runs beside
 // the handler, whose interceptor does not see it panic.
-func (s *sessionService) read(stream connectStream, joined *registry.Session, pending *pendingAck) (err error) {
+func (s *sessionService) read(stream connectStream, to *reading) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = panicked(stream.Context(), s.logger, p)
@@ -236,11 +251,15 @@ func (s *sessionService) read(stream connectStream, joined *registry.Session, pe
 			v.addf("hello", "is only the first message of a session")
 			return v.err()
 		case req.GetAck() != nil:
-			// Anything else is of a newer version.
 			ack := kept(req.GetAck())
-			joined.Ack(ack)
-			pending.obeyed(ack.GetRevision())
+			to.joined.Ack(ack)
+			to.pending.obeyed(ack.GetRevision())
 			s.metrics.acks.Inc()
+		case req.GetEvidence() != nil:
+			to.gossip.hands(req.GetEvidence().GetRecord())
+		case req.GetGossip() != nil:
+			to.gossip.says(req.GetGossip())
+		default: // of a newer version
 		}
 	}
 }

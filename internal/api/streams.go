@@ -51,6 +51,9 @@ func newStreams(sessions int, m *metrics) *streams {
 		holdfastv1.SessionService_Connect_FullMethodName: {
 			reason: ReasonTooManySessions, what: "sessions of instances", limit: sessions, gauge: m.sessions,
 		},
+		holdfastv1.FleetService_WatchFleet_FullMethodName: {
+			reason: ReasonTooManyWatches, what: "watches of fleets", limit: MaxFleetWatches, gauge: m.fleetWatches,
+		},
 	}}
 }
 

@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -69,6 +71,8 @@ type watcher struct {
 	stream    grpc.ServerStream
 	// sending is told the revision before a change is sent; nil tells nobody.
 	sending func(revision uint64)
+	// gossip has what to send beside the events; nil for nothing.
+	gossip *participant
 }
 
 // follow sends events until ctx or the stream ends, or this server must not
@@ -76,7 +80,15 @@ type watcher struct {
 func (w *watcher) follow(ctx context.Context, sub *watch.Sub, interval time.Duration) error {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
+	if w.gossip != nil {
+		sub.WakeOn(w.gossip.woken)
+	}
 	for {
+		if w.gossip != nil { // first of all it tells who signs the heads
+			if err := w.gossip.step(ctx, w.stream); err != nil {
+				return err
+			}
+		}
 		event, err := sub.Next(ctx, ticker.C)
 		if err != nil {
 			return err
@@ -91,7 +103,7 @@ func (w *watcher) follow(ctx context.Context, sub *watch.Sub, interval time.Dura
 }
 
 func (w *watcher) send(ctx context.Context, event watch.Event) error {
-	if w.sending != nil && event.Kind != watch.Progress {
+	if w.sending != nil && (event.Kind == watch.Snapshot || event.Kind == watch.Delta) {
 		w.sending(event.Revision)
 	}
 	switch event.Kind {
@@ -99,6 +111,8 @@ func (w *watcher) send(ctx context.Context, event watch.Event) error {
 		return w.snapshot(ctx, event)
 	case watch.Delta:
 		return w.delta(ctx, event)
+	case watch.Woken:
+		return nil
 	default:
 		return w.progress(event)
 	}
@@ -125,6 +139,9 @@ func (w *watcher) snapshot(ctx context.Context, event watch.Event) error {
 		if err != nil {
 			return err
 		}
+		if c.last {
+			head = append(head, w.proofs(event, root)...)
+		}
 		small := &holdfastv1.Snapshot{Revision: event.Revision, Root: root[:], Chunk: n, Last: c.last}
 		f, err := snapshotFrame(head, small, c.body)
 		if err != nil {
@@ -143,10 +160,13 @@ func (w *watcher) delta(ctx context.Context, event watch.Event) error {
 	if len(bodies) == 0 {
 		return Errorf(ReasonInternal, "the delta to revision %d cannot be encoded", event.Revision)
 	}
-	for _, body := range bodies {
+	for i, body := range bodies {
 		head, err := w.head(event.View)
 		if err != nil {
 			return err
+		}
+		if i == len(bodies)-1 {
+			head = append(head, w.proofs(event, event.Delta.Delta().Root)...)
 		}
 		if err := w.frame(ctx, &frame{head: head, body: body}, "delta"); err != nil {
 			return err
@@ -169,11 +189,26 @@ func (w *watcher) frame(ctx context.Context, f *frame, kind string) error {
 func (w *watcher) progress(event watch.Event) error {
 	root := event.View.Namespace(w.namespace).Root()
 	w.encoder.metrics.messages.WithLabelValues("progress").Inc()
-	return w.stream.SendMsg(&holdfastv1.WatchResponse{
+	resp := &holdfastv1.WatchResponse{
 		Epoch:     event.View.Epoch().Proto(),
 		StateTime: timestamppb.New(w.replica.StateTime()),
 		Event: &holdfastv1.WatchResponse_Progress{
 			Progress: &holdfastv1.Progress{Revision: event.Revision, Root: root[:]},
 		},
-	})
+	}
+	proofs := w.proofs(event, root)
+	if len(proofs) == 0 {
+		return w.stream.SendMsg(resp)
+	}
+	head, err := proto.Marshal(resp)
+	if err != nil {
+		return fmt.Errorf("encode progress: %w", err)
+	}
+	return w.stream.SendMsg(&frame{head: head, body: proofs})
+}
+
+// proofs returns the fields that prove where an event leaves the namespace; none for
+// those who have not asked for them.
+func (w *watcher) proofs(event watch.Event, root document.Root) []byte {
+	return w.gossip.proofs(headKey{w.namespace, event.View.Epoch(), event.Revision, root})
 }

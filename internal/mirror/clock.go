@@ -56,6 +56,19 @@ func (c Clock) Observe(stateTime, mono int64) (next Clock, back bool) {
 	return next, false
 }
 
+// AtLeast returns the clock of who learns, by a signed word that may have been on its
+// way for long, that state time is not before this. It never goes back, and what was
+// known by a server stays known by it.
+func (c Clock) AtLeast(stateTime, mono int64) Clock {
+	if !c.set {
+		return Guess(stateTime, mono)
+	}
+	if told := offset(stateTime, mono); told > c.offset {
+		c.offset, c.seen = told, mono
+	}
+	return c
+}
+
 // At returns the state time at a moment; 0 if it is not known.
 func (c Clock) At(mono int64) int64 {
 	if !c.set {

@@ -71,11 +71,13 @@ func (m Mark) Resume(cache *Mirror) (*Mirror, error) {
 //
 //	mark    namespace, lineage, counter, nonce, revision, root, wall, state
 //	cache   the same, the number of resources, and each one with its length
+//	trust   namespace, length and bytes of the key, holdfast.v1.GossipSettings
 //
 // Resources are holdfast.v1.Resource without a namespace, in the order of their keys.
 const (
 	cacheMagic  = "holdfast cache\n"
 	markMagic   = "holdfast mark\n"
+	trustMagic  = "holdfast trust\n"
 	fileVersion = 1
 )
 
@@ -147,10 +149,15 @@ func DecodeMark(data []byte, namespace string) (Mark, error) {
 	return mark, nil
 }
 
-// header returns what both files begin with.
-func header(magic, namespace string, m Mark) []byte {
+// title returns what every file begins with.
+func title(magic, namespace string) []byte {
 	b := binary.BigEndian.AppendUint16([]byte(magic), fileVersion)
-	b = append(binary.AppendUvarint(b, uint64(len(namespace))), namespace...)
+	return append(binary.AppendUvarint(b, uint64(len(namespace))), namespace...)
+}
+
+// header returns what cache and mark begin with.
+func header(magic, namespace string, m Mark) []byte {
+	b := title(magic, namespace)
 	b = append(b, m.Position.Epoch.Lineage[:]...)
 	for _, n := range [...]uint64{m.Position.Epoch.Counter, m.Position.Epoch.Nonce, m.Position.Revision} {
 		b = binary.BigEndian.AppendUint64(b, n)
@@ -160,26 +167,11 @@ func header(magic, namespace string, m Mark) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(m.Stamp.State))
 }
 
-// open checks a file as a whole and reads what both begin with.
+// open checks a file as a whole and reads what cache and mark begin with.
 func open(data []byte, magic, namespace string) (*reader, Mark, error) {
-	body, ok := bytes.CutPrefix(data, []byte(magic))
-	switch {
-	case !ok:
-		return nil, Mark{}, fmt.Errorf("%w: it does not begin with %q", ErrCorrupt, magic)
-	case len(body) < 2+sha256.Size:
-		return nil, Mark{}, fmt.Errorf("%w: it breaks off after %d bytes", ErrCorrupt, len(data))
-	}
-	if v := binary.BigEndian.Uint16(body); v != fileVersion {
-		return nil, Mark{}, fmt.Errorf("%w: %d, and this program reads %d", ErrVersion, v, fileVersion)
-	}
-	end := len(data) - sha256.Size
-	if sum := sha256.Sum256(data[:end]); !bytes.Equal(sum[:], data[end:]) {
-		return nil, Mark{}, fmt.Errorf("%w: the checksum of its %d bytes is wrong", ErrCorrupt, len(data))
-	}
-	r := &reader{data: body[2 : len(body)-sha256.Size]}
-	name := string(r.take(r.length()))
-	if r.err == nil && name != namespace {
-		return nil, Mark{}, fmt.Errorf("%w: %q, not %q", ErrNamespace, name, namespace)
+	r, err := unseal(data, magic, namespace)
+	if err != nil {
+		return nil, Mark{}, err
 	}
 	m := Mark{Position: Position{Epoch: document.Epoch{Lineage: [16]byte(r.take(16)), Counter: r.uint64(), Nonce: r.uint64()}, Revision: r.uint64()}}
 	m.Root = document.Root(r.take(len(m.Root)))
@@ -188,6 +180,31 @@ func open(data []byte, magic, namespace string) (*reader, Mark, error) {
 		r.fail("a time out of range")
 	}
 	return r, m, nil
+}
+
+// unseal checks a file as a whole and that it is of the namespace, and returns what
+// follows.
+func unseal(data []byte, magic, namespace string) (*reader, error) {
+	body, ok := bytes.CutPrefix(data, []byte(magic))
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%w: it does not begin with %q", ErrCorrupt, magic)
+	case len(body) < 2+sha256.Size:
+		return nil, fmt.Errorf("%w: it breaks off after %d bytes", ErrCorrupt, len(data))
+	}
+	if v := binary.BigEndian.Uint16(body); v != fileVersion {
+		return nil, fmt.Errorf("%w: %d, and this program reads %d", ErrVersion, v, fileVersion)
+	}
+	end := len(data) - sha256.Size
+	if sum := sha256.Sum256(data[:end]); !bytes.Equal(sum[:], data[end:]) {
+		return nil, fmt.Errorf("%w: the checksum of its %d bytes is wrong", ErrCorrupt, len(data))
+	}
+	r := &reader{data: body[2 : len(body)-sha256.Size]}
+	name := string(r.take(r.length()))
+	if r.err == nil && name != namespace {
+		return nil, fmt.Errorf("%w: %q, not %q", ErrNamespace, name, namespace)
+	}
+	return r, nil
 }
 
 // reader reads the body of a file. Its first error stays, and what is read after it

@@ -86,7 +86,7 @@ func (c *Config) flags() *pflag.FlagSet {
 	f.StringVar(&c.APIAddr, "api-addr", "", "`host:port` of the gRPC API (default: bind and port-base)")
 	f.StringVar(&c.HTTPAddr, "http-addr", "", "`host:port` of health and metrics (default: bind and port-base + 1)")
 	f.StringVar(&c.RaftAddr, "raft-addr", "", "`host:port` of Raft (default: bind and port-base + 2)")
-	f.StringVar(&c.GossipAddr, "gossip-addr", "", "`host:port` of gossip between servers (default: bind and port-base + 3)")
+	f.StringVar(&c.GossipAddr, "gossip-addr", "", "`host:port` of gossip, of servers and of instances (default: bind and port-base + 3)")
 	f.StringVar(&c.FlagsAddr, "flags-addr", "", "`host:port` of OFREP and flagd's protocols for clients without certificates, or off "+
 		"(default: port-base + 4, of bind if that is loopback, there is a flags-token-file, or insecure; else of loopback)")
 	f.StringVar(&c.SourceIP, "source-ip", "", "`IP` that outgoing connections leave from")
@@ -98,7 +98,7 @@ func (c *Config) flags() *pflag.FlagSet {
 	f.StringVar(&c.TLSCA, "tls-ca", "", "`file` with the certificate authority")
 	f.StringVar(&c.TLSCert, "tls-cert", "", "`file` with this server's certificate, of role server")
 	f.StringVar(&c.TLSKey, "tls-key", "", "`file` with the key of tls-cert")
-	f.StringVar(&c.GossipKeyFile, "gossip-key-file", "", "`file` with base64 AES keys, one a line; the first encrypts, all decrypt")
+	f.StringVar(&c.GossipKeyFile, "gossip-key-file", "", "`file` with base64 AES keys, one a line; the first encrypts, all decrypt; the keys of instances' pools follow from them")
 	f.BoolVar(&c.Insecure, "insecure", false, "allow plaintext beyond loopback")
 
 	f.StringVar(&c.FlagsTokenFile, "flags-token-file", "", "`file` with tokens, one a line, of which flags-addr wants one from every client (default: it wants none)")

@@ -22,6 +22,10 @@ const (
 	fileRecovered = "recovered.json"
 	fileRemoved   = "removed"
 	dirRaft       = "raft"
+
+	// Secrets: readable by this user alone.
+	fileSigningKey = "signing-key"
+	fileCharter    = "charter"
 )
 
 var (

@@ -52,6 +52,7 @@ func (n *Node) lead(ctx context.Context, term uint64) {
 	duties.Go(func() { n.tickLoop(ctx) })
 	duties.Go(func() { n.expireLoop(ctx) })
 	duties.Go(func() { n.reconcileLoop(ctx) })
+	duties.Go(func() { n.charterLoop(ctx) })
 }
 
 // establish gives the cluster its lineage where it has none, and raises the

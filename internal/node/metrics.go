@@ -14,6 +14,7 @@ type collector struct {
 	rates   []figure
 	spreads []spread
 	peers   []peerFigure
+	refused *prometheus.Desc // records of evidence, by why
 }
 
 type figure struct {
@@ -36,6 +37,7 @@ type sample struct {
 	n      *Node
 	status consensus.Status
 	raft   consensus.Metrics
+	fleet  poolTotals
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -47,6 +49,7 @@ func newCollector(n *Node) *collector {
 	c.raftFigures()
 	c.stateFigures()
 	c.poolFigures()
+	c.fleetFigures()
 	return c
 }
 
@@ -120,6 +123,20 @@ func (c *collector) poolFigures() {
 	c.counter("pool_rejoins_total", "Attempts to reach lost servers and seeds.", func(s *sample) uint64 { return s.n.pool.Metrics().Rejoins })
 }
 
+func (c *collector) fleetFigures() {
+	c.gauge("fleet_pools", "Pools of instances that this server is in.", func(s *sample) float64 { return float64(s.fleet.pools) })
+	c.gauge("fleet_members", "Members of these pools, servers included.", func(s *sample) float64 { return float64(s.fleet.members) })
+	c.gauge("fleet_records", "Instances of which evidence is held.", func(s *sample) float64 { return float64(s.fleet.records) })
+	c.gauge("fleet_signing_servers", "Servers whose signatures count.", func(s *sample) float64 { return float64(len(s.n.charter.Signers().Servers())) })
+	c.gauge("fleet_signs", "1 while this server's signatures count.", func(s *sample) float64 { return truth(s.n.charter.Signers().Has(s.n.key.ID())) })
+	c.counter("fleet_records_total", "Records of evidence taken in.", func(s *sample) uint64 { return s.fleet.merged })
+	c.counter("fleet_dropped_total", "Messages of instances dropped because too many waited, or the sender is unknown.", func(s *sample) uint64 { return s.fleet.dropped })
+	c.counter("fleet_malformed_total", "Messages of instances that could not be read.", func(s *sample) uint64 { return s.fleet.malformed })
+	c.counter("fleet_oversize_total", "Records too large for a packet.", func(s *sample) uint64 { return s.fleet.oversize })
+	c.counter("gossip_unclaimed_total", "Packets and streams on the gossip port for no pool of this server.", func(s *sample) uint64 { return s.n.pools.listener.Dropped() })
+	c.refused = desc("fleet_records_refused_total", "Records of evidence refused, by why.", "reason")
+}
+
 func truth(b bool) float64 {
 	if b {
 		return 1
@@ -138,6 +155,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, p := range c.peers {
 		ch <- p.desc
 	}
+	ch <- c.refused
 }
 
 // Collect implements prometheus.Collector.
@@ -147,7 +165,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	default:
 		return // nothing is there yet
 	}
-	s := &sample{n: c.n, status: c.n.raft.Status(), raft: c.n.raft.Metrics()}
+	s := &sample{n: c.n, status: c.n.raft.Status(), raft: c.n.raft.Metrics(), fleet: c.n.pools.totals()}
 	for _, f := range c.gauges {
 		ch <- prometheus.MustNewConstMetric(f.desc, prometheus.GaugeValue, f.value(s))
 	}
@@ -157,6 +175,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, f := range c.spreads {
 		h := f.value(&s.raft)
 		ch <- prometheus.MustNewConstHistogram(f.desc, h.Count, h.Sum, cumulative(h))
+	}
+	for why, n := range s.fleet.refused {
+		ch <- prometheus.MustNewConstMetric(c.refused, prometheus.CounterValue, float64(n), why)
 	}
 	for peer, figures := range s.raft.Peers {
 		for _, f := range c.peers {

@@ -18,11 +18,13 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/holdfast-dev/holdfast/internal/api"
+	"github.com/holdfast-dev/holdfast/internal/charter"
 	"github.com/holdfast-dev/holdfast/internal/consensus"
 	"github.com/holdfast-dev/holdfast/internal/facade"
 	"github.com/holdfast-dev/holdfast/internal/flags"
 	"github.com/holdfast-dev/holdfast/internal/gossip"
 	"github.com/holdfast-dev/holdfast/internal/state"
+	"github.com/holdfast-dev/holdfast/internal/trust"
 	"github.com/holdfast-dev/holdfast/internal/watch"
 )
 
@@ -67,6 +69,12 @@ type Node struct {
 	flagsAddr   string // empty where flags are not served over HTTP
 	listeners   listeners
 	pool        *gossip.Pool
+	key         *trust.Key // what this server signs with
+	charter     *charter.Charter
+	saving      sync.Mutex      // held while the charter is written down
+	toServers   *gossip.Channel // what the charter travels by
+	stamp       stamp
+	pools       *pools
 	api         *api.Server
 	facade      *facade.Server
 	registry    *prometheus.Registry
@@ -94,7 +102,9 @@ func New(config Config, log *slog.Logger) *Node {
 	n.fsm = &fsm{
 		machine: n.machine, hub: n.hub, clock: n.clock, moved: n.changed.fire,
 		ticked: func(index uint64, hash [32]byte) {
-			n.hashes.record(index, n.machine.View().Revision(), hash)
+			view := n.machine.View()
+			n.hashes.record(index, view.Revision(), hash)
+			n.stamp.note(view)
 		},
 	}
 	n.noteCaughtUp()
@@ -278,23 +288,40 @@ func (n *Node) openPool(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := n.openCharter(keys); err != nil {
+		return err
+	}
 	if size := n.meta().largest(); size > maxMetaBytes {
 		return fmt.Errorf("open pool: the addresses of this server take %d bytes too many to be told to others; use shorter names", size-maxMetaBytes)
 	}
+	listener, err := gossip.Listen(gossip.ListenerConfig{
+		BindAddr: n.config.GossipAddr, AdvertiseAddr: n.config.Advertise, SourceIP: n.config.SourceIP,
+	})
+	if err != nil {
+		return fmt.Errorf("open pool: %w", hinted(err))
+	}
+	n.stops.push("gossip listener", func(context.Context) error { return listener.Close() })
+	transport, err := listener.Transport(poolLabel)
+	if err != nil {
+		return fmt.Errorf("open pool: %w", err)
+	}
 	pool, err := gossip.New(gossip.Config{
-		Name: n.id, BindAddr: n.config.GossipAddr, AdvertiseAddr: n.config.Advertise, SourceIP: n.config.SourceIP,
-		Label: poolLabel, Keys: keys, Meta: n.encodeMeta, Join: n.config.Join, Logger: n.log,
+		Name: n.id, Transport: transport, Label: poolLabel, Keys: keys, Meta: n.encodeMeta, Join: n.config.Join, Logger: n.log,
 	})
 	if err != nil {
 		return fmt.Errorf("open pool: %w", err)
 	}
 	broadcast := pool.AddState("hashes", n.hashes)
+	n.toServers = pool.AddRecords("charter", n.charter)
 	if err := pool.Start(); err != nil {
 		return fmt.Errorf("open pool: %w", err)
 	}
 	n.pool = pool
 	n.stops.push("pool", pool.Close)
 	n.loop("observer", func(ctx context.Context) { n.observe(ctx, broadcast) })
+	n.pools = newPools(n, listener)
+	n.stops.push("pools of instances", n.pools.close)
+	n.loop("keeper of pools", n.pools.keep)
 	return nil
 }
 
@@ -303,7 +330,7 @@ func (n *Node) openServers(context.Context) error {
 	n.api = api.New(api.Config{
 		Replica: n, Hub: n.hub, Validator: n.validator, ServerID: n.id,
 		TLS: n.tls.api, DialOptions: n.dialOptions, Logger: n.log,
-		Registerer: n.registry, DrainJitter: n.config.DrainJitter, TempDir: n.dir.path, MaxSessions: n.config.MaxSessions,
+		Registerer: n.registry, DrainJitter: n.config.DrainJitter, TempDir: n.dir.path, MaxSessions: n.config.MaxSessions, Fleet: n.pools,
 	})
 	n.openFlags()
 	web := &http.Server{

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
 	"slices"
@@ -34,6 +35,8 @@ type meta struct {
 	Lineage string `json:"l,omitempty"`
 	// Founder is whom the server has promised itself to.
 	Founder string `json:"f,omitempty"`
+	// Key is the public key that the server signs with.
+	Key ed25519.PublicKey `json:"k,omitempty"`
 }
 
 // largest is how long the encoding may become while the server runs.
@@ -97,7 +100,7 @@ func (n *Node) meta() meta {
 	return meta{
 		ID: n.id, API: n.apiAddr, Raft: n.raft.Addr(), Version: version.Version, Command: n.commandVersion,
 		Expect: n.config.founders(), State: n.raft.HasState(), Lineage: lineageOf(n.machine.View()),
-		Founder: n.promise.to(),
+		Founder: n.promise.to(), Key: n.key.Public(),
 	}
 }
 

@@ -39,6 +39,8 @@ type Config struct {
 	// ProgressInterval is how often servers are asked to report while nothing
 	// changes; 0 means 5 s. Servers clamp it to between 100 ms and 1 min.
 	ProgressInterval time.Duration
+	// Gossip is how the instance takes part in gossip; nil for not at all.
+	Gossip *Gossip
 	// Logger may be nil, which logs nothing.
 	Logger *slog.Logger
 }
@@ -80,7 +82,7 @@ type Change struct {
 	// namespace and everything before it is void, otherwise it goes with the change
 	// before. A delta without puts and deletes moves only the revision.
 	mirror.Update
-	// Source is where it comes from: disk or server.
+	// Source is where it comes from: disk, server or peer.
 	Source Source
 	// StateTime is the state time now, in milliseconds since 1970; 0 if it is not
 	// known.

@@ -51,6 +51,8 @@ type disk struct {
 	// cached tells what the cache file holds, as a mark without a stamp; the zero
 	// value if there is none.
 	cached mirror.Mark
+	trust  string // the file of trust as on disk; empty if there is none
+	wanted atomic.Pointer[string]
 	wake   chan struct{}
 	wrong  atomic.Pointer[error]
 }
@@ -76,6 +78,7 @@ func openDisk(dir, namespace string, logger *slog.Logger) *disk {
 
 func (d *disk) cachePath() string { return d.base + ".cache" }
 func (d *disk) markPath() string  { return d.base + ".mark" }
+func (d *disk) trustPath() string { return d.base + ".trust" }
 
 // acquire takes the lock. It returns ErrLocked if another process has it.
 func (d *disk) acquire() error {
@@ -229,7 +232,12 @@ func (d *disk) run(ctx context.Context, held func() (*mirror.Mirror, mirror.Stam
 	defer d.release()
 	refresh := time.NewTicker(markInterval)
 	defer refresh.Stop()
-	write := func() error { return contain(func() error { return d.save(held()) }) }
+	write := func() error {
+		return contain(func() error {
+			m, at := held()
+			return errors.Join(d.save(m, at), d.saveTrust())
+		})
+	}
 	pause := writeInterval
 	for {
 		select {
@@ -257,13 +265,8 @@ func (d *disk) save(m *mirror.Mirror, at mirror.Stamp) error {
 	if !m.Position().Set() {
 		return nil
 	}
-	fresh := !d.locked
-	if err := d.acquire(); err != nil {
+	if err := d.own(); err != nil {
 		return err
-	}
-	if fresh { // another process may have written
-		d.mark, _ = read(d, d.markPath(), mirror.DecodeMark)
-		d.cached = mirror.Mark{}
 	}
 	mark := mirror.Mark{Position: m.Position(), Root: m.Root(), Stamp: at}
 	if err := d.mark.Position.Admits(mark.Position); err != nil && !errors.Is(err, mirror.ErrForeign) {
@@ -276,15 +279,70 @@ func (d *disk) save(m *mirror.Mirror, at mirror.Stamp) error {
 		}
 		d.cached = mark
 	}
-	err := d.replace(d.markPath(), func(w io.Writer) error {
-		_, err := w.Write(mirror.EncodeMark(d.namespace, mark))
-		return err //nolint:wrapcheck // replace says what and where
-	})
-	if err != nil {
+	if err := d.replace(d.markPath(), bytesOf(mirror.EncodeMark(d.namespace, mark))); err != nil {
 		return err
 	}
 	d.mark = mark
 	return nil
+}
+
+// own takes the lock. Where that is new, another process may have written.
+func (d *disk) own() error {
+	fresh := !d.locked
+	if err := d.acquire(); err != nil {
+		return err
+	}
+	if fresh {
+		d.mark, _ = read(d, d.markPath(), mirror.DecodeMark)
+		d.cached, d.trust = mirror.Mark{}, ""
+	}
+	return nil
+}
+
+// loadTrust returns what the disk holds of it.
+func (d *disk) loadTrust() mirror.Trust {
+	t, ok := read(d, d.trustPath(), mirror.DecodeTrust)
+	if !ok {
+		return mirror.Trust{}
+	}
+	if data, err := mirror.EncodeTrust(d.namespace, t); err == nil {
+		d.trust = string(data)
+	}
+	return t
+}
+
+// keepTrust has run write it. It may be called by any goroutine.
+func (d *disk) keepTrust(t mirror.Trust) error {
+	data, err := mirror.EncodeTrust(d.namespace, t)
+	if err != nil {
+		return err //nolint:wrapcheck // says what
+	}
+	d.wanted.Store(new(string(data)))
+	d.changed()
+	return nil
+}
+
+// saveTrust writes what keepTrust was given, where it is not on the disk yet.
+func (d *disk) saveTrust() error {
+	data := d.wanted.Load()
+	if data == nil || *data == d.trust {
+		return nil
+	}
+	if err := d.own(); err != nil {
+		return err
+	}
+	if err := d.replace(d.trustPath(), bytesOf([]byte(*data))); err != nil {
+		return err
+	}
+	d.trust = *data
+	return nil
+}
+
+func bytesOf(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err //nolint:wrapcheck // replace says what and where
+	}
 }
 
 // replace writes a file so that there is the old one or the new one, whenever the

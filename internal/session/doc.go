@@ -19,6 +19,11 @@
 // acknowledges: what is told is never older than what is acknowledged. Who has
 // another report without an Install calls Session.Acknowledge.
 //
+// Config.Gossip is called by the same goroutine, but for State and Own, which the one
+// that sends calls: Settings and Evidence before the event of their message is taken in,
+// Head after that. What an instance observed goes to the server only once it has granted
+// to take it, and always as it is when it is sent.
+//
 // Nothing calls the handler after Close has returned nil. A handler that panics loses
 // the change, not the process: the session reports it and connects again, slowly.
 //
@@ -33,6 +38,10 @@
 // keeps the highest position. What does not fit, because something was missed, is
 // healed with a snapshot.
 //
+// While no server answers, Offer takes what a peer has and the servers have signed, by
+// the same rules; it calls the handler in the place of the goroutine above, never beside
+// it. A server that is at the same place later sends nothing but a confirmation.
+//
 // # Connecting
 //
 // Servers are tried in a random order, those of the configuration first, then those
@@ -46,8 +55,8 @@
 //
 // # Disk
 //
-// A directory has, for each namespace, the cache, the mark and a lock. One process at
-// a time writes there; others read, and take over when the lock comes free. The cache
+// A directory has, for each namespace, the cache, the mark, what is known of the pool
+// (Trust; it holds secrets) and a lock. One process at a time writes there; others read, and take over when the lock comes free. The cache
 // is replaced as a whole: written beside, synced, renamed. It is written at most every
 // second, and for at most a tenth of the time. A file that is damaged, or of another
 // version or namespace, is moved aside as *.corrupt and logged. One that cannot be read

@@ -163,7 +163,8 @@ type server struct {
 	hellos  []*holdfastv1.Hello
 	watches []*holdfastv1.WatchRequest
 	acks    []*holdfastv1.Ack
-	times   []time.Time // of the hellos
+	others  []*holdfastv1.ConnectRequest // that are neither hellos nor acks
+	times   []time.Time                  // of the hellos
 }
 
 func (s *server) Connect(stream grpc.BidiStreamingServer[holdfastv1.ConnectRequest, holdfastv1.ConnectResponse]) error {
@@ -187,7 +188,11 @@ func (s *server) Connect(stream grpc.BidiStreamingServer[holdfastv1.ConnectReque
 				return
 			}
 			s.mu.Lock()
-			s.acks = append(s.acks, m.GetAck())
+			if m.GetAck() != nil {
+				s.acks = append(s.acks, m.GetAck())
+			} else {
+				s.others = append(s.others, m)
+			}
 			s.mu.Unlock()
 		}
 	}()

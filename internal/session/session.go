@@ -24,12 +24,20 @@ type Session struct {
 	stop    context.CancelFunc
 	done    chan struct{} // closed when every goroutine has ended
 	acks    chan struct{} // tells that there is something to acknowledge
+	gossips chan struct{} // tells that the instance takes part in gossip in another way
+	records chan struct{} // tells that it has another record
 
 	// Of the goroutine that owns the session.
 	servers rotation
 	backoff backoff
 	resync  bool   // what is held does not fit: a snapshot is needed
 	warned  string // the refusal that was logged last
+
+	// turn is held by whoever changes what is held, or calls the handler but for Report:
+	// the goroutine that owns the session, or who offers what a peer has. It comes before
+	// mu.
+	turn  sync.Mutex
+	trust mirror.Trust // as the disk had it when the session was opened
 
 	mu     sync.Mutex
 	held   *mirror.Mirror
@@ -46,7 +54,7 @@ func Open(config Config) (*Session, error) {
 	}
 	s := &Session{
 		config: config, clock: clock.New(), options: dialOptions(&config),
-		done: make(chan struct{}), acks: make(chan struct{}, 1),
+		done: make(chan struct{}), acks: make(chan struct{}, 1), gossips: make(chan struct{}, 1), records: make(chan struct{}, 1),
 		servers: rotation{configured: config.Servers},
 		held:    mirror.New(config.Namespace, mirror.Position{}),
 		status:  Status{Source: Defaults, Since: time.Now()},
@@ -54,6 +62,7 @@ func Open(config Config) (*Session, error) {
 	if config.Dir != "" {
 		s.disk = openDisk(config.Dir, config.Namespace, config.Logger)
 		s.restore()
+		s.trust = s.disk.loadTrust()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
@@ -92,10 +101,7 @@ func (s *Session) StateTime() int64 {
 // Acknowledge tells the server what Handler.Report says. It is for a report that has
 // changed without an Install.
 func (s *Session) Acknowledge() {
-	select {
-	case s.acks <- struct{}{}:
-	default:
-	}
+	poke(s.acks)
 }
 
 // Status returns how the session is doing.
@@ -196,7 +202,11 @@ func (s *Session) lost(addr string, err error) {
 		return
 	}
 	s.logLost(addr, err, was)
-	s.contained(func() { s.config.Handler.Disconnected(addr, err) })
+	s.contained(func() {
+		s.turn.Lock()
+		defer s.turn.Unlock()
+		s.config.Handler.Disconnected(addr, err)
+	})
 }
 
 // logLost warns when a server is lost, when the first attempt fails, and of each new

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -41,7 +42,8 @@ type stream struct {
 	patience  time.Duration // how long nothing may come
 	answered  time.Time     // when the server was known to be there; zero before
 	told      document.Epoch
-	native    bool // the server has told of the lineage that is held
+	granted   atomic.Bool // the instance's records are taken
+	native    bool        // the server has told of the lineage that is held
 }
 
 // message is what a server sends, over Connect or over Watch.
@@ -100,22 +102,34 @@ func (st *stream) connect(ctx context.Context, conn *grpc.ClientConn) error {
 	if err := stream.Send(st.session.hello()); err != nil && !errors.Is(err, io.EOF) {
 		return err // of a stream that has ended, Recv tells why
 	}
-	sender.Go(func() { st.session.sendAcks(ctx, stream) })
+	sender.Go(func() { st.send(ctx, stream) })
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
-		if w := m.GetWelcome(); w != nil {
-			if err := st.answer(m, Server{Addr: st.addr, ID: w.GetServerId()}); err != nil {
-				return err
-			}
-			st.session.servers.learn(w.GetServers())
-		}
-		if err := st.take(m); err != nil {
+		if err := st.handle(m); err != nil {
 			return err
 		}
 	}
+}
+
+// handle does what a message of a server of this version says.
+func (st *stream) handle(m *holdfastv1.ConnectResponse) error {
+	st.session.turn.Lock()
+	defer st.session.turn.Unlock()
+	if w := m.GetWelcome(); w != nil {
+		if err := st.answer(m, Server{Addr: st.addr, ID: w.GetServerId()}); err != nil {
+			return err
+		}
+		st.session.servers.learn(w.GetServers())
+	}
+	st.gossip(m)
+	if err := st.take(m); err != nil {
+		return err
+	}
+	st.heads(m)
+	return nil
 }
 
 // watch follows a server of the previous version.
@@ -129,13 +143,20 @@ func (st *stream) watch(ctx context.Context, conn *grpc.ClientConn) error {
 		if err != nil {
 			return err
 		}
-		if err := st.answer(m, Server{Addr: st.addr, Previous: true}); err != nil {
-			return err
-		}
-		if err := st.take(m); err != nil {
+		if err := st.handlePrevious(m); err != nil {
 			return err
 		}
 	}
+}
+
+// handlePrevious does what a message of a server of the previous version says.
+func (st *stream) handlePrevious(m message) error {
+	st.session.turn.Lock()
+	defer st.session.turn.Unlock()
+	if err := st.answer(m, Server{Addr: st.addr, Previous: true}); err != nil {
+		return err
+	}
+	return st.take(m)
 }
 
 // answer notes that the server is there, once. One of another cluster is left at

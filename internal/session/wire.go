@@ -64,6 +64,7 @@ func (s *Session) hello() *holdfastv1.ConnectRequest {
 		},
 		ProgressInterval: durationpb.New(s.config.ProgressInterval),
 		Source:           holdfastv1.Source(st.Source),
+		Gossip:           s.gossipState(),
 	}
 	if hello.Cursor = s.cursor(); hello.Cursor != nil {
 		hello.Root = st.Root[:]
@@ -84,24 +85,6 @@ func (s *Session) cursor() *holdfastv1.Cursor {
 		return nil
 	}
 	return s.Mirror().Position().Proto()
-}
-
-// sendAcks sends what the instance obeys, at once and whenever there is something
-// new, until ctx or the stream ends. It runs beside the receiver, so a server that
-// does not read keeps nobody from obeying.
-func (s *Session) sendAcks(ctx context.Context, stream grpc.BidiStreamingClient[holdfastv1.ConnectRequest, holdfastv1.ConnectResponse]) {
-	for {
-		if ack := s.ack(); ack != nil {
-			if stream.Send(&holdfastv1.ConnectRequest{Message: &holdfastv1.ConnectRequest_Ack{Ack: ack}}) != nil {
-				return // Recv tells why
-			}
-		}
-		select {
-		case <-s.acks:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // ack tells what the instance obeys; nil while that is nothing.

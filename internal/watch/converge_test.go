@@ -84,6 +84,8 @@ func (c *client) obey(e Event) {
 			delete(c.content, r.Key)
 		}
 		root = d.Root
+	case Woken:
+		c.t.Errorf("woken by nobody")
 	case Progress:
 		if e.Revision < c.at.Revision {
 			c.t.Errorf("progress from %d back to %d", c.at.Revision, e.Revision)

@@ -412,3 +412,41 @@ func TestEpochWakesEverybody(t *testing.T) {
 		}
 	})
 }
+
+// TestWakeOn: who is woken has Next return, whether there is something to tell or not,
+// and loses no event by it.
+func TestWakeOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.do(write(put("a", "x", "1")))
+		at := c.cursor()
+		ahead := at
+		ahead.Revision++
+		for name, from := range map[string]Cursor{"up to date": at, "ahead": ahead} {
+			s := c.subscribe("a", from)
+			defer s.Close()
+			woken := make(chan struct{}, 1)
+			s.WakeOn(woken)
+			if name == "up to date" {
+				if e := next(t, s); e.Kind != Progress {
+					t.Errorf("%s: the first event is %+v", name, e)
+				}
+			}
+			woken <- struct{}{}
+			if e := next(t, s); e.Kind != Woken || e.View == nil || s.Cursor() != from {
+				t.Errorf("%s: woken with %+v at %+v", name, e, s.Cursor())
+			}
+			if e := next(t, s); e.Kind != 0 {
+				t.Errorf("%s: woken twice: %+v", name, e)
+			}
+		}
+		late := c.subscribe("a", Cursor{})
+		defer late.Close()
+		woken := make(chan struct{}, 1)
+		late.WakeOn(woken)
+		woken <- struct{}{}
+		if e := next(t, late); e.Kind != Snapshot {
+			t.Errorf("what there is to tell comes first, not %+v", e)
+		}
+	})
+}

@@ -18,6 +18,8 @@ const (
 	Delta
 	// Progress tells that the subscriber has everything up to Event.Revision.
 	Progress
+	// Woken tells nothing but that a value came over the channel of WakeOn.
+	Woken
 )
 
 // Event is what a subscriber is told.
@@ -39,6 +41,7 @@ type Sub struct {
 	native bool // the cursor is of this cluster
 	told   bool // an event was delivered
 	closed bool
+	woken  <-chan struct{} // nil for none
 }
 
 // Cursor returns the place up to which events were delivered.
@@ -51,6 +54,10 @@ func (s *Sub) Close() {
 		s.hub.leave(s.space)
 	}
 }
+
+// WakeOn has Next return whenever a value arrives from the channel, also while the
+// cursor is ahead of this server.
+func (s *Sub) WakeOn(c <-chan struct{}) { s.woken = c }
 
 // Next waits for the next event and moves the cursor behind it. The first one
 // comes at once, unless the cursor is ahead of this server: a snapshot, a delta,
@@ -81,6 +88,8 @@ func (s *Sub) Next(ctx context.Context, progress <-chan time.Time) (Event, error
 		case <-progress:
 			due = true
 			continue
+		case <-s.woken:
+			return Event{View: s.hub.view.Load(), Kind: Woken, Revision: s.cursor.Revision}, nil
 		case <-ctx.Done():
 		}
 		due = !s.told

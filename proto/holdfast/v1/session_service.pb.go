@@ -188,6 +188,7 @@ type ConnectRequest struct {
 	//	*ConnectRequest_Hello
 	//	*ConnectRequest_Ack
 	//	*ConnectRequest_Evidence
+	//	*ConnectRequest_Gossip
 	Message       isConnectRequest_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -257,6 +258,15 @@ func (x *ConnectRequest) GetEvidence() *Evidence {
 	return nil
 }
 
+func (x *ConnectRequest) GetGossip() *GossipState {
+	if x != nil {
+		if x, ok := x.Message.(*ConnectRequest_Gossip); ok {
+			return x.Gossip
+		}
+	}
+	return nil
+}
+
 type isConnectRequest_Message interface {
 	isConnectRequest_Message()
 }
@@ -272,8 +282,13 @@ type ConnectRequest_Ack struct {
 }
 
 type ConnectRequest_Evidence struct {
-	// Reserved for fleet health: what the instance observed.
+	// What a relayed instance observed. Only after the server has granted a mode.
 	Evidence *Evidence `protobuf:"bytes,3,opt,name=evidence,proto3,oneof"`
+}
+
+type ConnectRequest_Gossip struct {
+	// How the instance takes part in gossip now; asks for new GossipSettings.
+	Gossip *GossipState `protobuf:"bytes,4,opt,name=gossip,proto3,oneof"`
 }
 
 func (*ConnectRequest_Hello) isConnectRequest_Message() {}
@@ -281,6 +296,8 @@ func (*ConnectRequest_Hello) isConnectRequest_Message() {}
 func (*ConnectRequest_Ack) isConnectRequest_Message() {}
 
 func (*ConnectRequest_Evidence) isConnectRequest_Message() {}
+
+func (*ConnectRequest_Gossip) isConnectRequest_Message() {}
 
 // Hello opens a session.
 type Hello struct {
@@ -300,7 +317,8 @@ type Hello struct {
 	ProgressInterval *durationpb.Duration `protobuf:"bytes,5,opt,name=progress_interval,json=progressInterval,proto3" json:"progress_interval,omitempty"`
 	// Where the instance has it from.
 	Source Source `protobuf:"varint,6,opt,name=source,proto3,enum=holdfast.v1.Source" json:"source,omitempty"`
-	// Reserved for fleet health: how the instance takes part in gossip.
+	// How the instance wants to take part in gossip. Only to an instance that sets it
+	// are heads, gossip settings and evidence sent.
 	Gossip        *GossipState `protobuf:"bytes,7,opt,name=gossip,proto3" json:"gossip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -534,7 +552,7 @@ func (x *InstanceProblem) GetMessage() string {
 }
 
 // ConnectResponse is one message of a server. Its first fields are those of
-// WatchResponse.
+// WatchResponse. A message without an event carries one of the later fields.
 type ConnectResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The epoch of what follows.
@@ -551,10 +569,15 @@ type ConnectResponse struct {
 	//	*ConnectResponse_Progress
 	//	*ConnectResponse_Welcome
 	Event isConnectResponse_Event `protobuf_oneof:"event"`
-	// Reserved for the relay: the head of the namespace, signed by the servers.
+	// The head of the namespace as the event leaves it, signed by the server. With the
+	// event, or of its own where only the head was renewed.
 	Head *SignedHead `protobuf:"bytes,7,opt,name=head,proto3" json:"head,omitempty"`
-	// Reserved for fleet health: how to take part in gossip.
-	Gossip        *GossipSettings `protobuf:"bytes,8,opt,name=gossip,proto3" json:"gossip,omitempty"`
+	// How to take part in gossip: after the welcome, and whenever that changes.
+	Gossip *GossipSettings `protobuf:"bytes,8,opt,name=gossip,proto3" json:"gossip,omitempty"`
+	// What other instances observed, for an instance that is relayed.
+	Evidence []*Evidence `protobuf:"bytes,9,rep,name=evidence,proto3" json:"evidence,omitempty"`
+	// The leader's word that a revision was the newest at a state time.
+	Timestamp     *SignedHead `protobuf:"bytes,10,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -660,6 +683,20 @@ func (x *ConnectResponse) GetGossip() *GossipSettings {
 	return nil
 }
 
+func (x *ConnectResponse) GetEvidence() []*Evidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *ConnectResponse) GetTimestamp() *SignedHead {
+	if x != nil {
+		return x.Timestamp
+	}
+	return nil
+}
+
 type isConnectResponse_Event interface {
 	isConnectResponse_Event()
 }
@@ -747,12 +784,16 @@ func (x *Welcome) GetServers() []string {
 	return nil
 }
 
-// Evidence is reserved for fleet health: what an instance observed, signed by it.
+// Evidence is a record of what one instance observed, as gossip carries it: with
+// its certificate, its signature and its age. Only internal/health and
+// internal/fleet read it.
 type Evidence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The record.
+	// The record as it travels, at most 1,200 bytes.
 	Record []byte `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
-	// Its signature.
+	// Not used: the record carries its signature.
+	//
+	// Deprecated: Marked as deprecated in holdfast/v1/session_service.proto.
 	Signature     []byte `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -795,6 +836,7 @@ func (x *Evidence) GetRecord() []byte {
 	return nil
 }
 
+// Deprecated: Marked as deprecated in holdfast/v1/session_service.proto.
 func (x *Evidence) GetSignature() []byte {
 	if x != nil {
 		return x.Signature
@@ -802,15 +844,19 @@ func (x *Evidence) GetSignature() []byte {
 	return nil
 }
 
-// GossipState is reserved for fleet health: how an instance takes part.
+// GossipState is how an instance takes part in gossip.
 type GossipState struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "off", "relayed" or "direct".
+	// What it wants: "off" (its breakers are its own), "relayed" (its records travel
+	// over its session, and servers gossip for it) or "direct" (it is a member of the
+	// pool, once its address has been verified). Empty means off.
 	Mode string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
-	// The address on which it can be reached.
+	// Where it can be reached by gossip, host:port; empty while it has no socket.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	// The public key of the instance.
-	PublicKey     []byte `protobuf:"bytes,3,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	// Its Ed25519 key, 32 bytes, which the server certifies.
+	PublicKey []byte `protobuf:"bytes,3,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	// Its name in the pool; empty while it has no socket.
+	Member        string `protobuf:"bytes,4,opt,name=member,proto3" json:"member,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -866,17 +912,34 @@ func (x *GossipState) GetPublicKey() []byte {
 	return nil
 }
 
-// GossipSettings is reserved for fleet health.
+func (x *GossipState) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+// GossipSettings is how to take part.
 type GossipSettings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Members to join through.
+	// Members to join through, host:port.
 	Seeds []string `protobuf:"bytes,1,rep,name=seeds,proto3" json:"seeds,omitempty"`
-	// The label of the instance's cell.
+	// The label of the pool.
 	Label string `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
-	// Keys of the pool, the one to encrypt with first.
+	// AES keys of the pool, the one to encrypt with first; none where the pool is
+	// plaintext. At most 8.
 	Keys [][]byte `protobuf:"bytes,3,rep,name=keys,proto3" json:"keys,omitempty"`
-	// The instance's key, certified by a server.
-	Certificate   []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// The instance's key, certified by the server: a certificate of internal/trust.
+	Certificate []byte `protobuf:"bytes,4,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// What is granted: "off", "relayed" or "direct".
+	Mode string `protobuf:"bytes,5,opt,name=mode,proto3" json:"mode,omitempty"`
+	// Why that is less than what was wanted; empty if it is not.
+	Why string `protobuf:"bytes,6,opt,name=why,proto3" json:"why,omitempty"`
+	// Who signs heads and certificates: a signer set of internal/trust.
+	Signers []byte `protobuf:"bytes,7,opt,name=signers,proto3" json:"signers,omitempty"`
+	// How many hosts and zones the instances of each service of the namespace are on,
+	// as all servers know; at most 256 services.
+	Population    []*ServicePopulation `protobuf:"bytes,8,rep,name=population,proto3" json:"population,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -939,10 +1002,103 @@ func (x *GossipSettings) GetCertificate() []byte {
 	return nil
 }
 
-// SignedHead is reserved for the relay: proves that a namespace was as it is.
+func (x *GossipSettings) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *GossipSettings) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *GossipSettings) GetSigners() []byte {
+	if x != nil {
+		return x.Signers
+	}
+	return nil
+}
+
+func (x *GossipSettings) GetPopulation() []*ServicePopulation {
+	if x != nil {
+		return x.Population
+	}
+	return nil
+}
+
+// ServicePopulation is where the instances of a service are.
+type ServicePopulation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The service.
+	Service string `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	// On how many hosts.
+	Hosts uint32 `protobuf:"varint,2,opt,name=hosts,proto3" json:"hosts,omitempty"`
+	// In how many zones.
+	Zones         uint32 `protobuf:"varint,3,opt,name=zones,proto3" json:"zones,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePopulation) Reset() {
+	*x = ServicePopulation{}
+	mi := &file_holdfast_v1_session_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePopulation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePopulation) ProtoMessage() {}
+
+func (x *ServicePopulation) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_session_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePopulation.ProtoReflect.Descriptor instead.
+func (*ServicePopulation) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_session_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ServicePopulation) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *ServicePopulation) GetHosts() uint32 {
+	if x != nil {
+		return x.Hosts
+	}
+	return 0
+}
+
+func (x *ServicePopulation) GetZones() uint32 {
+	if x != nil {
+		return x.Zones
+	}
+	return 0
+}
+
+// SignedHead proves that a namespace was as it is, or, as a timestamp, that a
+// revision was the newest.
 type SignedHead struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The head: namespace, epoch, revision and root, in a deterministic encoding.
+	// The head in the deterministic encoding of internal/trust.
 	Head []byte `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
 	// The Ed25519 signature.
 	Signature []byte `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
@@ -954,7 +1110,7 @@ type SignedHead struct {
 
 func (x *SignedHead) Reset() {
 	*x = SignedHead{}
-	mi := &file_holdfast_v1_session_service_proto_msgTypes[10]
+	mi := &file_holdfast_v1_session_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1122,7 @@ func (x *SignedHead) String() string {
 func (*SignedHead) ProtoMessage() {}
 
 func (x *SignedHead) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_session_service_proto_msgTypes[10]
+	mi := &file_holdfast_v1_session_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1135,7 @@ func (x *SignedHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SignedHead.ProtoReflect.Descriptor instead.
 func (*SignedHead) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_session_service_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_session_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SignedHead) GetHead() []byte {
@@ -1017,11 +1173,12 @@ const file_holdfast_v1_session_service_proto_rawDesc = "" +
 	"\x04host\x18\x06 \x01(\tR\x04host\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa2\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd6\x01\n" +
 	"\x0eConnectRequest\x12*\n" +
 	"\x05hello\x18\x01 \x01(\v2\x12.holdfast.v1.HelloH\x00R\x05hello\x12$\n" +
 	"\x03ack\x18\x02 \x01(\v2\x10.holdfast.v1.AckH\x00R\x03ack\x123\n" +
-	"\bevidence\x18\x03 \x01(\v2\x15.holdfast.v1.EvidenceH\x00R\bevidenceB\t\n" +
+	"\bevidence\x18\x03 \x01(\v2\x15.holdfast.v1.EvidenceH\x00R\bevidence\x122\n" +
+	"\x06gossip\x18\x04 \x01(\v2\x18.holdfast.v1.GossipStateH\x00R\x06gossipB\t\n" +
 	"\amessage\"\xc0\x02\n" +
 	"\x05Hello\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x121\n" +
@@ -1040,7 +1197,7 @@ const file_holdfast_v1_session_service_proto_rawDesc = "" +
 	"\roverridden_by\x18\x06 \x01(\tR\foverriddenBy\"W\n" +
 	"\x0fInstanceProblem\x12*\n" +
 	"\x03key\x18\x01 \x01(\v2\x18.holdfast.v1.ResourceKeyR\x03key\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\xa9\x03\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"\x93\x04\n" +
 	"\x0fConnectResponse\x12(\n" +
 	"\x05epoch\x18\x01 \x01(\v2\x12.holdfast.v1.EpochR\x05epoch\x129\n" +
 	"\n" +
@@ -1050,24 +1207,38 @@ const file_holdfast_v1_session_service_proto_rawDesc = "" +
 	"\bprogress\x18\x05 \x01(\v2\x15.holdfast.v1.ProgressH\x00R\bprogress\x120\n" +
 	"\awelcome\x18\x06 \x01(\v2\x14.holdfast.v1.WelcomeH\x00R\awelcome\x12+\n" +
 	"\x04head\x18\a \x01(\v2\x17.holdfast.v1.SignedHeadR\x04head\x123\n" +
-	"\x06gossip\x18\b \x01(\v2\x1b.holdfast.v1.GossipSettingsR\x06gossipB\a\n" +
+	"\x06gossip\x18\b \x01(\v2\x1b.holdfast.v1.GossipSettingsR\x06gossip\x121\n" +
+	"\bevidence\x18\t \x03(\v2\x15.holdfast.v1.EvidenceR\bevidence\x125\n" +
+	"\ttimestamp\x18\n" +
+	" \x01(\v2\x17.holdfast.v1.SignedHeadR\ttimestampB\a\n" +
 	"\x05event\"@\n" +
 	"\aWelcome\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x18\n" +
-	"\aservers\x18\x02 \x03(\tR\aservers\"@\n" +
+	"\aservers\x18\x02 \x03(\tR\aservers\"D\n" +
 	"\bEvidence\x12\x16\n" +
-	"\x06record\x18\x01 \x01(\fR\x06record\x12\x1c\n" +
-	"\tsignature\x18\x02 \x01(\fR\tsignature\"Z\n" +
+	"\x06record\x18\x01 \x01(\fR\x06record\x12 \n" +
+	"\tsignature\x18\x02 \x01(\fB\x02\x18\x01R\tsignature\"r\n" +
 	"\vGossipState\x12\x12\n" +
 	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
 	"\n" +
-	"public_key\x18\x03 \x01(\fR\tpublicKey\"r\n" +
+	"public_key\x18\x03 \x01(\fR\tpublicKey\x12\x16\n" +
+	"\x06member\x18\x04 \x01(\tR\x06member\"\xf2\x01\n" +
 	"\x0eGossipSettings\x12\x14\n" +
 	"\x05seeds\x18\x01 \x03(\tR\x05seeds\x12\x14\n" +
 	"\x05label\x18\x02 \x01(\tR\x05label\x12\x12\n" +
 	"\x04keys\x18\x03 \x03(\fR\x04keys\x12 \n" +
-	"\vcertificate\x18\x04 \x01(\fR\vcertificate\"U\n" +
+	"\vcertificate\x18\x04 \x01(\fR\vcertificate\x12\x12\n" +
+	"\x04mode\x18\x05 \x01(\tR\x04mode\x12\x10\n" +
+	"\x03why\x18\x06 \x01(\tR\x03why\x12\x18\n" +
+	"\asigners\x18\a \x01(\fR\asigners\x12>\n" +
+	"\n" +
+	"population\x18\b \x03(\v2\x1e.holdfast.v1.ServicePopulationR\n" +
+	"population\"Y\n" +
+	"\x11ServicePopulation\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
+	"\x05hosts\x18\x02 \x01(\rR\x05hosts\x12\x14\n" +
+	"\x05zones\x18\x03 \x01(\rR\x05zones\"U\n" +
 	"\n" +
 	"SignedHead\x12\x12\n" +
 	"\x04head\x18\x01 \x01(\fR\x04head\x12\x1c\n" +
@@ -1095,7 +1266,7 @@ func file_holdfast_v1_session_service_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_session_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_holdfast_v1_session_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_holdfast_v1_session_service_proto_goTypes = []any{
 	(Source)(0),                   // 0: holdfast.v1.Source
 	(*Identity)(nil),              // 1: holdfast.v1.Identity
@@ -1108,45 +1279,50 @@ var file_holdfast_v1_session_service_proto_goTypes = []any{
 	(*Evidence)(nil),              // 8: holdfast.v1.Evidence
 	(*GossipState)(nil),           // 9: holdfast.v1.GossipState
 	(*GossipSettings)(nil),        // 10: holdfast.v1.GossipSettings
-	(*SignedHead)(nil),            // 11: holdfast.v1.SignedHead
-	nil,                           // 12: holdfast.v1.Identity.LabelsEntry
-	(*Cursor)(nil),                // 13: holdfast.v1.Cursor
-	(*durationpb.Duration)(nil),   // 14: google.protobuf.Duration
-	(*Epoch)(nil),                 // 15: holdfast.v1.Epoch
-	(*ResourceKey)(nil),           // 16: holdfast.v1.ResourceKey
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
-	(*Snapshot)(nil),              // 18: holdfast.v1.Snapshot
-	(*Delta)(nil),                 // 19: holdfast.v1.Delta
-	(*Progress)(nil),              // 20: holdfast.v1.Progress
+	(*ServicePopulation)(nil),     // 11: holdfast.v1.ServicePopulation
+	(*SignedHead)(nil),            // 12: holdfast.v1.SignedHead
+	nil,                           // 13: holdfast.v1.Identity.LabelsEntry
+	(*Cursor)(nil),                // 14: holdfast.v1.Cursor
+	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*Epoch)(nil),                 // 16: holdfast.v1.Epoch
+	(*ResourceKey)(nil),           // 17: holdfast.v1.ResourceKey
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*Snapshot)(nil),              // 19: holdfast.v1.Snapshot
+	(*Delta)(nil),                 // 20: holdfast.v1.Delta
+	(*Progress)(nil),              // 21: holdfast.v1.Progress
 }
 var file_holdfast_v1_session_service_proto_depIdxs = []int32{
-	12, // 0: holdfast.v1.Identity.labels:type_name -> holdfast.v1.Identity.LabelsEntry
+	13, // 0: holdfast.v1.Identity.labels:type_name -> holdfast.v1.Identity.LabelsEntry
 	3,  // 1: holdfast.v1.ConnectRequest.hello:type_name -> holdfast.v1.Hello
 	4,  // 2: holdfast.v1.ConnectRequest.ack:type_name -> holdfast.v1.Ack
 	8,  // 3: holdfast.v1.ConnectRequest.evidence:type_name -> holdfast.v1.Evidence
-	1,  // 4: holdfast.v1.Hello.identity:type_name -> holdfast.v1.Identity
-	13, // 5: holdfast.v1.Hello.cursor:type_name -> holdfast.v1.Cursor
-	14, // 6: holdfast.v1.Hello.progress_interval:type_name -> google.protobuf.Duration
-	0,  // 7: holdfast.v1.Hello.source:type_name -> holdfast.v1.Source
-	9,  // 8: holdfast.v1.Hello.gossip:type_name -> holdfast.v1.GossipState
-	15, // 9: holdfast.v1.Ack.epoch:type_name -> holdfast.v1.Epoch
-	5,  // 10: holdfast.v1.Ack.problems:type_name -> holdfast.v1.InstanceProblem
-	16, // 11: holdfast.v1.InstanceProblem.key:type_name -> holdfast.v1.ResourceKey
-	15, // 12: holdfast.v1.ConnectResponse.epoch:type_name -> holdfast.v1.Epoch
-	17, // 13: holdfast.v1.ConnectResponse.state_time:type_name -> google.protobuf.Timestamp
-	18, // 14: holdfast.v1.ConnectResponse.snapshot:type_name -> holdfast.v1.Snapshot
-	19, // 15: holdfast.v1.ConnectResponse.delta:type_name -> holdfast.v1.Delta
-	20, // 16: holdfast.v1.ConnectResponse.progress:type_name -> holdfast.v1.Progress
-	7,  // 17: holdfast.v1.ConnectResponse.welcome:type_name -> holdfast.v1.Welcome
-	11, // 18: holdfast.v1.ConnectResponse.head:type_name -> holdfast.v1.SignedHead
-	10, // 19: holdfast.v1.ConnectResponse.gossip:type_name -> holdfast.v1.GossipSettings
-	2,  // 20: holdfast.v1.SessionService.Connect:input_type -> holdfast.v1.ConnectRequest
-	6,  // 21: holdfast.v1.SessionService.Connect:output_type -> holdfast.v1.ConnectResponse
-	21, // [21:22] is the sub-list for method output_type
-	20, // [20:21] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	9,  // 4: holdfast.v1.ConnectRequest.gossip:type_name -> holdfast.v1.GossipState
+	1,  // 5: holdfast.v1.Hello.identity:type_name -> holdfast.v1.Identity
+	14, // 6: holdfast.v1.Hello.cursor:type_name -> holdfast.v1.Cursor
+	15, // 7: holdfast.v1.Hello.progress_interval:type_name -> google.protobuf.Duration
+	0,  // 8: holdfast.v1.Hello.source:type_name -> holdfast.v1.Source
+	9,  // 9: holdfast.v1.Hello.gossip:type_name -> holdfast.v1.GossipState
+	16, // 10: holdfast.v1.Ack.epoch:type_name -> holdfast.v1.Epoch
+	5,  // 11: holdfast.v1.Ack.problems:type_name -> holdfast.v1.InstanceProblem
+	17, // 12: holdfast.v1.InstanceProblem.key:type_name -> holdfast.v1.ResourceKey
+	16, // 13: holdfast.v1.ConnectResponse.epoch:type_name -> holdfast.v1.Epoch
+	18, // 14: holdfast.v1.ConnectResponse.state_time:type_name -> google.protobuf.Timestamp
+	19, // 15: holdfast.v1.ConnectResponse.snapshot:type_name -> holdfast.v1.Snapshot
+	20, // 16: holdfast.v1.ConnectResponse.delta:type_name -> holdfast.v1.Delta
+	21, // 17: holdfast.v1.ConnectResponse.progress:type_name -> holdfast.v1.Progress
+	7,  // 18: holdfast.v1.ConnectResponse.welcome:type_name -> holdfast.v1.Welcome
+	12, // 19: holdfast.v1.ConnectResponse.head:type_name -> holdfast.v1.SignedHead
+	10, // 20: holdfast.v1.ConnectResponse.gossip:type_name -> holdfast.v1.GossipSettings
+	8,  // 21: holdfast.v1.ConnectResponse.evidence:type_name -> holdfast.v1.Evidence
+	12, // 22: holdfast.v1.ConnectResponse.timestamp:type_name -> holdfast.v1.SignedHead
+	11, // 23: holdfast.v1.GossipSettings.population:type_name -> holdfast.v1.ServicePopulation
+	2,  // 24: holdfast.v1.SessionService.Connect:input_type -> holdfast.v1.ConnectRequest
+	6,  // 25: holdfast.v1.SessionService.Connect:output_type -> holdfast.v1.ConnectResponse
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_session_service_proto_init() }
@@ -1160,6 +1336,7 @@ func file_holdfast_v1_session_service_proto_init() {
 		(*ConnectRequest_Hello)(nil),
 		(*ConnectRequest_Ack)(nil),
 		(*ConnectRequest_Evidence)(nil),
+		(*ConnectRequest_Gossip)(nil),
 	}
 	file_holdfast_v1_session_service_proto_msgTypes[5].OneofWrappers = []any{
 		(*ConnectResponse_Snapshot)(nil),
@@ -1173,7 +1350,7 @@ func file_holdfast_v1_session_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_session_service_proto_rawDesc), len(file_holdfast_v1_session_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -955,11 +955,103 @@ func (x *AwaitInstancesResponse) GetImpairedInstances() []*v11.Instance {
 	return nil
 }
 
+// RotateGossipKeyRequest is a step of a rotation.
+type RotateGossipKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The step; its namespace is set.
+	Step          *v11.RotateGossipKeyRequest `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateGossipKeyRequest) Reset() {
+	*x = RotateGossipKeyRequest{}
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateGossipKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateGossipKeyRequest) ProtoMessage() {}
+
+func (x *RotateGossipKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateGossipKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateGossipKeyRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_peer_v1_peer_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RotateGossipKeyRequest) GetStep() *v11.RotateGossipKeyRequest {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+// RotateGossipKeyResponse is the keys after the step.
+type RotateGossipKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The keys.
+	Keys          []*v11.GossipKey `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateGossipKeyResponse) Reset() {
+	*x = RotateGossipKeyResponse{}
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateGossipKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateGossipKeyResponse) ProtoMessage() {}
+
+func (x *RotateGossipKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_peer_v1_peer_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateGossipKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateGossipKeyResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_peer_v1_peer_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *RotateGossipKeyResponse) GetKeys() []*v11.GossipKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
 var File_holdfast_peer_v1_peer_service_proto protoreflect.FileDescriptor
 
 const file_holdfast_peer_v1_peer_service_proto_rawDesc = "" +
 	"\n" +
-	"#holdfast/peer/v1/peer_service.proto\x12\x10holdfast.peer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!holdfast/storage/v1/command.proto\x1a\"holdfast/v1/instance_service.proto\x1a\x1aholdfast/v1/resource.proto\"H\n" +
+	"#holdfast/peer/v1/peer_service.proto\x12\x10holdfast.peer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!holdfast/storage/v1/command.proto\x1a\x1fholdfast/v1/fleet_service.proto\x1a\"holdfast/v1/instance_service.proto\x1a\x1aholdfast/v1/resource.proto\"H\n" +
 	"\x0eProposeRequest\x126\n" +
 	"\acommand\x18\x01 \x01(\v2\x1c.holdfast.storage.v1.CommandR\acommand\"}\n" +
 	"\x0fProposeResponse\x126\n" +
@@ -1011,7 +1103,11 @@ const file_holdfast_peer_v1_peer_service_proto_rawDesc = "" +
 	"\aobeying\x18\x02 \x01(\rR\aobeying\x12\x1a\n" +
 	"\bimpaired\x18\x03 \x01(\rR\bimpaired\x12-\n" +
 	"\x06behind\x18\x04 \x03(\v2\x15.holdfast.v1.InstanceR\x06behind\x12D\n" +
-	"\x12impaired_instances\x18\x05 \x03(\v2\x15.holdfast.v1.InstanceR\x11impairedInstances2\xb6\x05\n" +
+	"\x12impaired_instances\x18\x05 \x03(\v2\x15.holdfast.v1.InstanceR\x11impairedInstances\"Q\n" +
+	"\x16RotateGossipKeyRequest\x127\n" +
+	"\x04step\x18\x01 \x01(\v2#.holdfast.v1.RotateGossipKeyRequestR\x04step\"E\n" +
+	"\x17RotateGossipKeyResponse\x12*\n" +
+	"\x04keys\x18\x01 \x03(\v2\x16.holdfast.v1.GossipKeyR\x04keys2\x9e\x06\n" +
 	"\vPeerService\x12N\n" +
 	"\aPropose\x12 .holdfast.peer.v1.ProposeRequest\x1a!.holdfast.peer.v1.ProposeResponse\x12T\n" +
 	"\tReadIndex\x12\".holdfast.peer.v1.ReadIndexRequest\x1a#.holdfast.peer.v1.ReadIndexResponse\x12`\n" +
@@ -1019,7 +1115,8 @@ const file_holdfast_peer_v1_peer_service_proto_rawDesc = "" +
 	"\x10ChangeMembership\x12).holdfast.peer.v1.ChangeMembershipRequest\x1a*.holdfast.peer.v1.ChangeMembershipResponse\x12i\n" +
 	"\x10PromiseBootstrap\x12).holdfast.peer.v1.PromiseBootstrapRequest\x1a*.holdfast.peer.v1.PromiseBootstrapResponse\x12b\n" +
 	"\rListInstances\x12&.holdfast.peer.v1.ListInstancesRequest\x1a'.holdfast.peer.v1.ListInstancesResponse0\x01\x12e\n" +
-	"\x0eAwaitInstances\x12'.holdfast.peer.v1.AwaitInstancesRequest\x1a(.holdfast.peer.v1.AwaitInstancesResponse0\x01B@Z>github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1;peerv1b\x06proto3"
+	"\x0eAwaitInstances\x12'.holdfast.peer.v1.AwaitInstancesRequest\x1a(.holdfast.peer.v1.AwaitInstancesResponse0\x01\x12f\n" +
+	"\x0fRotateGossipKey\x12(.holdfast.peer.v1.RotateGossipKeyRequest\x1a).holdfast.peer.v1.RotateGossipKeyResponseB@Z>github.com/holdfast-dev/holdfast/proto/holdfast/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_holdfast_peer_v1_peer_service_proto_rawDescOnce sync.Once
@@ -1033,62 +1130,70 @@ func file_holdfast_peer_v1_peer_service_proto_rawDescGZIP() []byte {
 	return file_holdfast_peer_v1_peer_service_proto_rawDescData
 }
 
-var file_holdfast_peer_v1_peer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_holdfast_peer_v1_peer_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_holdfast_peer_v1_peer_service_proto_goTypes = []any{
-	(*ProposeRequest)(nil),           // 0: holdfast.peer.v1.ProposeRequest
-	(*ProposeResponse)(nil),          // 1: holdfast.peer.v1.ProposeResponse
-	(*ReadIndexRequest)(nil),         // 2: holdfast.peer.v1.ReadIndexRequest
-	(*ReadIndexResponse)(nil),        // 3: holdfast.peer.v1.ReadIndexResponse
-	(*AwaitRevisionRequest)(nil),     // 4: holdfast.peer.v1.AwaitRevisionRequest
-	(*AwaitRevisionResponse)(nil),    // 5: holdfast.peer.v1.AwaitRevisionResponse
-	(*ChangeMembershipRequest)(nil),  // 6: holdfast.peer.v1.ChangeMembershipRequest
-	(*JoinServer)(nil),               // 7: holdfast.peer.v1.JoinServer
-	(*RemoveServer)(nil),             // 8: holdfast.peer.v1.RemoveServer
-	(*ChangeMembershipResponse)(nil), // 9: holdfast.peer.v1.ChangeMembershipResponse
-	(*PromiseBootstrapRequest)(nil),  // 10: holdfast.peer.v1.PromiseBootstrapRequest
-	(*PromiseBootstrapResponse)(nil), // 11: holdfast.peer.v1.PromiseBootstrapResponse
-	(*ListInstancesRequest)(nil),     // 12: holdfast.peer.v1.ListInstancesRequest
-	(*ListInstancesResponse)(nil),    // 13: holdfast.peer.v1.ListInstancesResponse
-	(*AwaitInstancesRequest)(nil),    // 14: holdfast.peer.v1.AwaitInstancesRequest
-	(*AwaitInstancesResponse)(nil),   // 15: holdfast.peer.v1.AwaitInstancesResponse
-	(*v1.Command)(nil),               // 16: holdfast.storage.v1.Command
-	(*v1.Outcome)(nil),               // 17: holdfast.storage.v1.Outcome
-	(*durationpb.Duration)(nil),      // 18: google.protobuf.Duration
-	(*v11.Epoch)(nil),                // 19: holdfast.v1.Epoch
-	(*v11.InstanceFilter)(nil),       // 20: holdfast.v1.InstanceFilter
-	(*v11.Instance)(nil),             // 21: holdfast.v1.Instance
+	(*ProposeRequest)(nil),             // 0: holdfast.peer.v1.ProposeRequest
+	(*ProposeResponse)(nil),            // 1: holdfast.peer.v1.ProposeResponse
+	(*ReadIndexRequest)(nil),           // 2: holdfast.peer.v1.ReadIndexRequest
+	(*ReadIndexResponse)(nil),          // 3: holdfast.peer.v1.ReadIndexResponse
+	(*AwaitRevisionRequest)(nil),       // 4: holdfast.peer.v1.AwaitRevisionRequest
+	(*AwaitRevisionResponse)(nil),      // 5: holdfast.peer.v1.AwaitRevisionResponse
+	(*ChangeMembershipRequest)(nil),    // 6: holdfast.peer.v1.ChangeMembershipRequest
+	(*JoinServer)(nil),                 // 7: holdfast.peer.v1.JoinServer
+	(*RemoveServer)(nil),               // 8: holdfast.peer.v1.RemoveServer
+	(*ChangeMembershipResponse)(nil),   // 9: holdfast.peer.v1.ChangeMembershipResponse
+	(*PromiseBootstrapRequest)(nil),    // 10: holdfast.peer.v1.PromiseBootstrapRequest
+	(*PromiseBootstrapResponse)(nil),   // 11: holdfast.peer.v1.PromiseBootstrapResponse
+	(*ListInstancesRequest)(nil),       // 12: holdfast.peer.v1.ListInstancesRequest
+	(*ListInstancesResponse)(nil),      // 13: holdfast.peer.v1.ListInstancesResponse
+	(*AwaitInstancesRequest)(nil),      // 14: holdfast.peer.v1.AwaitInstancesRequest
+	(*AwaitInstancesResponse)(nil),     // 15: holdfast.peer.v1.AwaitInstancesResponse
+	(*RotateGossipKeyRequest)(nil),     // 16: holdfast.peer.v1.RotateGossipKeyRequest
+	(*RotateGossipKeyResponse)(nil),    // 17: holdfast.peer.v1.RotateGossipKeyResponse
+	(*v1.Command)(nil),                 // 18: holdfast.storage.v1.Command
+	(*v1.Outcome)(nil),                 // 19: holdfast.storage.v1.Outcome
+	(*durationpb.Duration)(nil),        // 20: google.protobuf.Duration
+	(*v11.Epoch)(nil),                  // 21: holdfast.v1.Epoch
+	(*v11.InstanceFilter)(nil),         // 22: holdfast.v1.InstanceFilter
+	(*v11.Instance)(nil),               // 23: holdfast.v1.Instance
+	(*v11.RotateGossipKeyRequest)(nil), // 24: holdfast.v1.RotateGossipKeyRequest
+	(*v11.GossipKey)(nil),              // 25: holdfast.v1.GossipKey
 }
 var file_holdfast_peer_v1_peer_service_proto_depIdxs = []int32{
-	16, // 0: holdfast.peer.v1.ProposeRequest.command:type_name -> holdfast.storage.v1.Command
-	17, // 1: holdfast.peer.v1.ProposeResponse.outcome:type_name -> holdfast.storage.v1.Outcome
-	18, // 2: holdfast.peer.v1.AwaitRevisionRequest.wait:type_name -> google.protobuf.Duration
-	19, // 3: holdfast.peer.v1.AwaitRevisionResponse.epoch:type_name -> holdfast.v1.Epoch
+	18, // 0: holdfast.peer.v1.ProposeRequest.command:type_name -> holdfast.storage.v1.Command
+	19, // 1: holdfast.peer.v1.ProposeResponse.outcome:type_name -> holdfast.storage.v1.Outcome
+	20, // 2: holdfast.peer.v1.AwaitRevisionRequest.wait:type_name -> google.protobuf.Duration
+	21, // 3: holdfast.peer.v1.AwaitRevisionResponse.epoch:type_name -> holdfast.v1.Epoch
 	7,  // 4: holdfast.peer.v1.ChangeMembershipRequest.join:type_name -> holdfast.peer.v1.JoinServer
 	8,  // 5: holdfast.peer.v1.ChangeMembershipRequest.remove:type_name -> holdfast.peer.v1.RemoveServer
-	20, // 6: holdfast.peer.v1.ListInstancesRequest.filter:type_name -> holdfast.v1.InstanceFilter
-	21, // 7: holdfast.peer.v1.ListInstancesResponse.instances:type_name -> holdfast.v1.Instance
-	20, // 8: holdfast.peer.v1.AwaitInstancesRequest.filter:type_name -> holdfast.v1.InstanceFilter
-	21, // 9: holdfast.peer.v1.AwaitInstancesResponse.behind:type_name -> holdfast.v1.Instance
-	21, // 10: holdfast.peer.v1.AwaitInstancesResponse.impaired_instances:type_name -> holdfast.v1.Instance
-	0,  // 11: holdfast.peer.v1.PeerService.Propose:input_type -> holdfast.peer.v1.ProposeRequest
-	2,  // 12: holdfast.peer.v1.PeerService.ReadIndex:input_type -> holdfast.peer.v1.ReadIndexRequest
-	4,  // 13: holdfast.peer.v1.PeerService.AwaitRevision:input_type -> holdfast.peer.v1.AwaitRevisionRequest
-	6,  // 14: holdfast.peer.v1.PeerService.ChangeMembership:input_type -> holdfast.peer.v1.ChangeMembershipRequest
-	10, // 15: holdfast.peer.v1.PeerService.PromiseBootstrap:input_type -> holdfast.peer.v1.PromiseBootstrapRequest
-	12, // 16: holdfast.peer.v1.PeerService.ListInstances:input_type -> holdfast.peer.v1.ListInstancesRequest
-	14, // 17: holdfast.peer.v1.PeerService.AwaitInstances:input_type -> holdfast.peer.v1.AwaitInstancesRequest
-	1,  // 18: holdfast.peer.v1.PeerService.Propose:output_type -> holdfast.peer.v1.ProposeResponse
-	3,  // 19: holdfast.peer.v1.PeerService.ReadIndex:output_type -> holdfast.peer.v1.ReadIndexResponse
-	5,  // 20: holdfast.peer.v1.PeerService.AwaitRevision:output_type -> holdfast.peer.v1.AwaitRevisionResponse
-	9,  // 21: holdfast.peer.v1.PeerService.ChangeMembership:output_type -> holdfast.peer.v1.ChangeMembershipResponse
-	11, // 22: holdfast.peer.v1.PeerService.PromiseBootstrap:output_type -> holdfast.peer.v1.PromiseBootstrapResponse
-	13, // 23: holdfast.peer.v1.PeerService.ListInstances:output_type -> holdfast.peer.v1.ListInstancesResponse
-	15, // 24: holdfast.peer.v1.PeerService.AwaitInstances:output_type -> holdfast.peer.v1.AwaitInstancesResponse
-	18, // [18:25] is the sub-list for method output_type
-	11, // [11:18] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	22, // 6: holdfast.peer.v1.ListInstancesRequest.filter:type_name -> holdfast.v1.InstanceFilter
+	23, // 7: holdfast.peer.v1.ListInstancesResponse.instances:type_name -> holdfast.v1.Instance
+	22, // 8: holdfast.peer.v1.AwaitInstancesRequest.filter:type_name -> holdfast.v1.InstanceFilter
+	23, // 9: holdfast.peer.v1.AwaitInstancesResponse.behind:type_name -> holdfast.v1.Instance
+	23, // 10: holdfast.peer.v1.AwaitInstancesResponse.impaired_instances:type_name -> holdfast.v1.Instance
+	24, // 11: holdfast.peer.v1.RotateGossipKeyRequest.step:type_name -> holdfast.v1.RotateGossipKeyRequest
+	25, // 12: holdfast.peer.v1.RotateGossipKeyResponse.keys:type_name -> holdfast.v1.GossipKey
+	0,  // 13: holdfast.peer.v1.PeerService.Propose:input_type -> holdfast.peer.v1.ProposeRequest
+	2,  // 14: holdfast.peer.v1.PeerService.ReadIndex:input_type -> holdfast.peer.v1.ReadIndexRequest
+	4,  // 15: holdfast.peer.v1.PeerService.AwaitRevision:input_type -> holdfast.peer.v1.AwaitRevisionRequest
+	6,  // 16: holdfast.peer.v1.PeerService.ChangeMembership:input_type -> holdfast.peer.v1.ChangeMembershipRequest
+	10, // 17: holdfast.peer.v1.PeerService.PromiseBootstrap:input_type -> holdfast.peer.v1.PromiseBootstrapRequest
+	12, // 18: holdfast.peer.v1.PeerService.ListInstances:input_type -> holdfast.peer.v1.ListInstancesRequest
+	14, // 19: holdfast.peer.v1.PeerService.AwaitInstances:input_type -> holdfast.peer.v1.AwaitInstancesRequest
+	16, // 20: holdfast.peer.v1.PeerService.RotateGossipKey:input_type -> holdfast.peer.v1.RotateGossipKeyRequest
+	1,  // 21: holdfast.peer.v1.PeerService.Propose:output_type -> holdfast.peer.v1.ProposeResponse
+	3,  // 22: holdfast.peer.v1.PeerService.ReadIndex:output_type -> holdfast.peer.v1.ReadIndexResponse
+	5,  // 23: holdfast.peer.v1.PeerService.AwaitRevision:output_type -> holdfast.peer.v1.AwaitRevisionResponse
+	9,  // 24: holdfast.peer.v1.PeerService.ChangeMembership:output_type -> holdfast.peer.v1.ChangeMembershipResponse
+	11, // 25: holdfast.peer.v1.PeerService.PromiseBootstrap:output_type -> holdfast.peer.v1.PromiseBootstrapResponse
+	13, // 26: holdfast.peer.v1.PeerService.ListInstances:output_type -> holdfast.peer.v1.ListInstancesResponse
+	15, // 27: holdfast.peer.v1.PeerService.AwaitInstances:output_type -> holdfast.peer.v1.AwaitInstancesResponse
+	17, // 28: holdfast.peer.v1.PeerService.RotateGossipKey:output_type -> holdfast.peer.v1.RotateGossipKeyResponse
+	21, // [21:29] is the sub-list for method output_type
+	13, // [13:21] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_peer_v1_peer_service_proto_init() }
@@ -1108,7 +1213,7 @@ func file_holdfast_peer_v1_peer_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_peer_v1_peer_service_proto_rawDesc), len(file_holdfast_peer_v1_peer_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,7 @@ const (
 	PeerService_PromiseBootstrap_FullMethodName = "/holdfast.peer.v1.PeerService/PromiseBootstrap"
 	PeerService_ListInstances_FullMethodName    = "/holdfast.peer.v1.PeerService/ListInstances"
 	PeerService_AwaitInstances_FullMethodName   = "/holdfast.peer.v1.PeerService/AwaitInstances"
+	PeerService_RotateGossipKey_FullMethodName  = "/holdfast.peer.v1.PeerService/RotateGossipKey"
 )
 
 // PeerServiceClient is the client API for PeerService service.
@@ -54,6 +55,8 @@ type PeerServiceClient interface {
 	// AwaitInstances tells how many of the instances connected to this server obey
 	// a revision, at once and whenever that changes.
 	AwaitInstances(ctx context.Context, in *AwaitInstancesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[AwaitInstancesResponse], error)
+	// RotateGossipKey carries a step of a rotation to the leader.
+	RotateGossipKey(ctx context.Context, in *RotateGossipKeyRequest, opts ...grpc.CallOption) (*RotateGossipKeyResponse, error)
 }
 
 type peerServiceClient struct {
@@ -152,6 +155,16 @@ func (c *peerServiceClient) AwaitInstances(ctx context.Context, in *AwaitInstanc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_AwaitInstancesClient = grpc.ServerStreamingClient[AwaitInstancesResponse]
 
+func (c *peerServiceClient) RotateGossipKey(ctx context.Context, in *RotateGossipKeyRequest, opts ...grpc.CallOption) (*RotateGossipKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateGossipKeyResponse)
+	err := c.cc.Invoke(ctx, PeerService_RotateGossipKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PeerServiceServer is the server API for PeerService service.
 // All implementations must embed UnimplementedPeerServiceServer
 // for forward compatibility.
@@ -175,6 +188,8 @@ type PeerServiceServer interface {
 	// AwaitInstances tells how many of the instances connected to this server obey
 	// a revision, at once and whenever that changes.
 	AwaitInstances(*AwaitInstancesRequest, grpc.ServerStreamingServer[AwaitInstancesResponse]) error
+	// RotateGossipKey carries a step of a rotation to the leader.
+	RotateGossipKey(context.Context, *RotateGossipKeyRequest) (*RotateGossipKeyResponse, error)
 	mustEmbedUnimplementedPeerServiceServer()
 }
 
@@ -205,6 +220,9 @@ func (UnimplementedPeerServiceServer) ListInstances(*ListInstancesRequest, grpc.
 }
 func (UnimplementedPeerServiceServer) AwaitInstances(*AwaitInstancesRequest, grpc.ServerStreamingServer[AwaitInstancesResponse]) error {
 	return status.Error(codes.Unimplemented, "method AwaitInstances not implemented")
+}
+func (UnimplementedPeerServiceServer) RotateGossipKey(context.Context, *RotateGossipKeyRequest) (*RotateGossipKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateGossipKey not implemented")
 }
 func (UnimplementedPeerServiceServer) mustEmbedUnimplementedPeerServiceServer() {}
 func (UnimplementedPeerServiceServer) testEmbeddedByValue()                     {}
@@ -339,6 +357,24 @@ func _PeerService_AwaitInstances_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PeerService_AwaitInstancesServer = grpc.ServerStreamingServer[AwaitInstancesResponse]
 
+func _PeerService_RotateGossipKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateGossipKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServiceServer).RotateGossipKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PeerService_RotateGossipKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServiceServer).RotateGossipKey(ctx, req.(*RotateGossipKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // PeerService_ServiceDesc is the grpc.ServiceDesc for PeerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -365,6 +401,10 @@ var PeerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PromiseBootstrap",
 			Handler:    _PeerService_PromiseBootstrap_Handler,
+		},
+		{
+			MethodName: "RotateGossipKey",
+			Handler:    _PeerService_RotateGossipKey_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
