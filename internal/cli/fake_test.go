@@ -41,9 +41,14 @@ type fake struct {
 	alone bool
 }
 
-// newFake starts a fake that has the storefront mode. Without instances it is a
-// server of the version that did not know them.
-func newFake(t *testing.T, instances ...*fakeInstances) *fake {
+// service is what a fake serves beside the state.
+type service interface {
+	register(to grpc.ServiceRegistrar)
+}
+
+// newFake starts a fake that has the storefront mode. Without other services it is
+// a server of a version that did not know them.
+func newFake(t *testing.T, services ...service) *fake {
 	t.Helper()
 	f := &fake{}
 	f.resources = []*holdfastv1.Resource{{
@@ -59,8 +64,8 @@ func newFake(t *testing.T, instances ...*fakeInstances) *fake {
 	server := grpc.NewServer()
 	holdfastv1.RegisterStateServiceServer(server, f)
 	holdfastv1.RegisterClusterServiceServer(server, f)
-	for _, i := range instances {
-		holdfastv1.RegisterInstanceServiceServer(server, i)
+	for _, s := range services {
+		s.register(server)
 	}
 	done := make(chan struct{})
 	go func() {

@@ -34,6 +34,10 @@ type fakeInstances struct {
 	awaits []*holdfastv1.AwaitInstancesRequest
 }
 
+func (f *fakeInstances) register(to grpc.ServiceRegistrar) {
+	holdfastv1.RegisterInstanceServiceServer(to, f)
+}
+
 func (f *fakeInstances) ListInstances(_ context.Context, req *holdfastv1.ListInstancesRequest) (*holdfastv1.ListInstancesResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

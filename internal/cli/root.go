@@ -46,8 +46,8 @@ holdfast watch`,
 	}
 	add("incident", a.modeCommand(), a.breakerCommand(), a.overrideCommand())
 	add("declare", a.applyCommand(), a.validateCommand(), a.flagCommand(), a.policyCommand(), a.importCommand(), a.exportCommand())
-	add("observe", a.instancesCommand(), a.watchCommand(), a.auditCommand())
-	add("operate", a.clusterCommand(), a.tlsCommand(), a.contextCommand(), a.versionCommand())
+	add("observe", a.instancesCommand(), a.fleetCommand(), a.watchCommand(), a.auditCommand())
+	add("operate", a.clusterCommand(), a.gossipCommand(), a.tlsCommand(), a.contextCommand(), a.versionCommand())
 	root.SetCompletionCommandGroupID("operate")
 	root.SetHelpCommandGroupID("operate")
 	return root
