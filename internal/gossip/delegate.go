@@ -64,16 +64,17 @@ func (d delegate) NotifyMsg(message []byte) {
 func (delegate) GetBroadcasts(_, _ int) [][]byte { return nil }
 
 // AckPayload implements memberlist.PingDelegate.
-func (d delegate) AckPayload() []byte {
+func (d delegate) AckPayload() (digests []byte) {
 	d.p.hear()
-	return d.p.digests()
+	d.p.contained(func() { digests = d.p.digests() })
+	return digests
 }
 
 // NotifyPingComplete implements memberlist.PingDelegate.
 func (d delegate) NotifyPingComplete(n *memberlist.Node, _ time.Duration, payload []byte) {
 	d.p.hear()
 	if from, ok := d.p.lookup(n.Name); ok {
-		d.p.compare(from, payload)
+		d.p.contained(func() { d.p.compare(from, payload) })
 	}
 }
 
@@ -81,9 +82,11 @@ func (d delegate) NotifyPingComplete(n *memberlist.Node, _ time.Duration, payloa
 func (d delegate) LocalState(bool) []byte {
 	var state []byte
 	for _, c := range d.p.channels {
-		if message := c.exchange(); message != nil {
-			state = appendBlock(state, message)
-		}
+		d.p.contained(func() {
+			if message := c.exchange(); message != nil {
+				state = appendBlock(state, message)
+			}
+		})
 	}
 	return state
 }

@@ -91,7 +91,7 @@ func (h *handler) work() {
 		next := h.waiting[0]
 		h.waiting = h.waiting[1:]
 		h.mu.Unlock()
-		h.f(h.pool.ctx, address{name: next.from}, next.body)
+		h.pool.contained(func() { h.f(h.pool.ctx, address{name: next.from}, next.body) })
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -250,8 +251,20 @@ func (p *Pool) goLocked(f func()) bool {
 	if p.ended || p.list == nil {
 		return false
 	}
-	p.workers.Go(f)
+	p.workers.Go(func() { p.contained(f) })
 	return true
+}
+
+// contained runs f and logs a panic, as of records or of a handler that cannot stand
+// what somebody has sent: the process is not the pool's to end.
+func (p *Pool) contained(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			defer func() { _ = recover() }() // of the logger itself
+			p.log.Error("gossip failed; what it was about is dropped", "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
 }
 
 // Name returns this process's unique name.
@@ -343,11 +356,11 @@ func (p *Pool) mergeLoop(context.Context) {
 		case message := <-p.inbox:
 			p.receive(message)
 		case <-round.C:
-			p.gossip()
+			p.contained(p.gossip)
 			resting = true
 		}
 		p.receiveMore()
-		p.pushEager()
+		p.contained(p.pushEager)
 		if resting && p.queue.len() > 0 {
 			// Members must not beat time together: rounds then come in waves.
 			round.Reset(p.interval/2 + rand.N(p.interval))
@@ -381,7 +394,7 @@ func (p *Pool) receive(message []byte) {
 func (p *Pool) receiveOne(message []byte) {
 	name, body, ok := cutName(message)
 	if c := p.channels[name]; ok && c != nil {
-		c.receive(body)
+		p.contained(func() { c.receive(body) })
 	} else {
 		p.malformed.Add(1)
 	}
@@ -395,7 +408,7 @@ func (p *Pool) noticeLoop(ctx context.Context) {
 			return
 		case <-p.changed:
 			if p.config.OnChange != nil {
-				p.config.OnChange()
+				p.contained(p.config.OnChange)
 			}
 		case <-p.meta:
 			// A timeout only tells that the broadcast is still under way.

@@ -53,7 +53,7 @@ func TestQueueOrder(t *testing.T) {
 func TestQueueForgetsWhatWasSentEnough(t *testing.T) {
 	for _, c := range []struct {
 		members, loud, quiet int
-	}{{2, 6, 4}, {9, 6, 4}, {50, 12, 4}, {999, 18, 6}, {2000, 24, 8}, {50000, 30, 10}, {2000000, 30, 14}} {
+	}{{2, 6, 4}, {9, 6, 4}, {50, 6, 4}, {999, 9, 6}, {2000, 12, 8}, {50000, 15, 10}, {2000000, 21, 14}} {
 		for _, quiet := range []bool{false, true} {
 			q := newQueue(c.members)
 			put(q, "a", true, quiet, false)
