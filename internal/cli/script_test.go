@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -93,6 +94,13 @@ func TestScripts(t *testing.T) {
 				if flags, err = makeCertificates(env); err != nil {
 					return err
 				}
+			}
+			if strings.HasPrefix(filepath.Base(env.WorkDir), "script-gossip") {
+				key := filepath.Join(env.WorkDir, "gossip.key")
+				if err := os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))), 0o600); err != nil {
+					return err
+				}
+				flags = []string{"--gossip-key-file", key}
 			}
 			addr, err := startServer(env, flags...)
 			env.Setenv("HOLDFAST_ADDR", addr)

@@ -218,6 +218,7 @@ func (s *Store) claim(e *envelope) (Claim, trust.Certificate, error) {
 
 // wanted tells whether a record is worth verifying.
 func (s *Store) wanted(id string, r *parcel) outcome {
+	old := s.kept(r.at)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
@@ -225,7 +226,7 @@ func (s *Store) wanted(id string, r *parcel) outcome {
 	switch p := s.paces[id]; {
 	case s.table.Known(id, r.is.Incarnation, r.is.Sequence, r.sealed):
 		return stale
-	case r.age >= health.TTL || s.kept(r.at):
+	case r.age >= health.TTL || old:
 		return late
 	case p != nil && !p.ready(now, recordRate, recordBurst):
 		return fast

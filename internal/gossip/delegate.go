@@ -46,10 +46,16 @@ func (d delegate) NotifyMsg(message []byte) {
 		p.dropped.Add(1)
 		return
 	}
+	name, _, ok := cutName(message)
+	handler := p.handlers[name]
+	if !ok || handler == nil && len(message) > recordLimit { // nobody sends records like that
+		p.malformed.Add(1)
+		return
+	}
 	message = bytes.Clone(message)
-	if name, body, ok := cutName(message); ok && p.handlers[name] != nil {
+	if handler != nil {
 		p.received.Add(1)
-		p.handlers[name].deliver(body)
+		handler.deliver(message[1+len(name):])
 		return
 	}
 	select {

@@ -66,6 +66,71 @@ func TestSendReachesTheHandler(t *testing.T) {
 	})
 }
 
+// TestLongRecordsDoNotWait: what is longer than any record takes no memory while it waits
+// to be refused.
+func TestLongRecordsDoNotWait(t *testing.T) {
+	p, err := New(Config{Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.AddRecords("facts", newFacts())
+	message := append(appendName(nil, "facts"), make([]byte, recordLimit)...)
+	delegate{p}.NotifyMsg(message)
+	delegate{p}.NotifyMsg(message[:recordLimit])
+	if m := p.Metrics(); len(p.inbox) != 1 || m.Malformed != 1 {
+		t.Errorf("%d wait, %d are malformed", len(p.inbox), m.Malformed)
+	}
+}
+
+// moody are records that cannot stand one of them.
+type moody struct{ *facts }
+
+func (m moody) Merge(b []byte) (string, bool) {
+	key, news := m.facts.Merge(b)
+	if key == "bad" {
+		panic("bug")
+	}
+	return key, news
+}
+
+// TestPanicsEndHere: what records or a handler cannot stand is dropped, by whatever way
+// it came; the process and the pool go on.
+func TestPanicsEndHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		settle(t)
+		mine, theirs, arrived := newFacts(), newFacts(), make(chan string, 1)
+		mine.set("bad", 1) // goes also with the exchange of those who meet
+		var channel *Channel
+		pools := pair(t, mesh.New(32), func(i int, p *Pool) {
+			if i == 0 {
+				channel = p.AddRecords("facts", mine)
+				return
+			}
+			p.AddRecords("facts", moody{theirs})
+			p.Handle("mail", func(_ context.Context, _ Member, b []byte) {
+				if string(b) == "bad" {
+					panic("bug")
+				}
+				arrived <- string(b)
+			})
+		})
+		mine.set("bad", 2)
+		channel.Spread("bad")
+		until(t, time.Minute, "it has come", func() bool { return theirs.version("bad") == 2 })
+		mine.set("good", 1)
+		channel.Spread("good")
+		until(t, time.Minute, "the next record is taken", func() bool { return theirs.version("good") == 1 })
+		for _, mail := range []string{"bad", "good"} {
+			if err := pools[0].Send(t.Context(), pools[1].Name(), "mail", []byte(mail)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := <-arrived; got != "good" {
+			t.Error(got)
+		}
+	})
+}
+
 func TestSendIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		settle(t)

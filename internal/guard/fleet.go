@@ -106,21 +106,26 @@ func (d *Dependency) Heed(v FleetVerdict) {
 		return
 	}
 	g := d.guard
-	g.mu.Lock()
-	was := d.heed.Load()
-	next = next.within(d.policy.Load())
-	d.heed.Store(next)
-	told := d.obeyFleet(g.now())
-	g.mu.Unlock()
+	was, next, told := d.obeyVerdict(next)
 	for i := range told {
 		g.tell(&told[i])
 	}
 	if advises(next) && !advises(was) && g.config.Logger != nil {
 		g.safely(func() {
-			g.config.Logger.LogAttrs(context.Background(), slog.LevelWarn, "others find a dependency broken; the policy does not heed them",
+			g.config.Logger.LogAttrs(context.Background(), slog.LevelWarn, "others find a dependency broken; it is called all the same",
 				slog.String("dependency", d.name), slog.String("reason", v.Reason))
 		})
 	}
+}
+
+// obeyVerdict has a verdict take the place of the one before, and returns both, as the policy
+// bounds them, and what there is to tell.
+func (d *Dependency) obeyVerdict(next *heed) (was, is *heed, told []BreakerEvent) {
+	d.guard.mu.Lock()
+	defer d.guard.mu.Unlock() // also if this panics: calls of new targets wait for it
+	was, is = d.heed.Load(), next.within(d.policy.Load())
+	d.heed.Store(is)
+	return was, is, d.obeyFleet(d.guard.now())
 }
 
 func advises(h *heed) bool {
@@ -279,14 +284,17 @@ func (d *Dependency) Unpostpone(generation uint64) bool {
 }
 
 // Recover lets the targets that are open or half-open recover because probes of others
-// succeeded. It tells whether the evidence is still of this generation.
+// succeeded, but for those that stay open because a server ordered it. It tells whether one
+// does: none where the evidence is of another generation.
 func (d *Dependency) Recover(generation uint64) bool {
-	now := d.guard.now()
-	return d.each(generation, func(t *Target, generation uint64) {
+	now, recovers := d.guard.now(), false
+	d.each(generation, func(t *Target, generation uint64) {
 		if event := t.breaker.Recover(now, generation); event != nil {
+			recovers = true
 			t.told(event, "")
 		}
 	})
+	return recovers
 }
 
 // each does something with each target as it was when all of them together were of a

@@ -337,6 +337,24 @@ func TestPostponeAndRecover(t *testing.T) {
 	})
 }
 
+// What a server ordered stands, and is not counted as a recovery by anybody.
+func TestRecoverNotWhatAServerOrdered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, nil)
+		target := f.store().Target(postMethod, Method)
+		p, err := target.Admit(t.Context(), target.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Done(Result{Code: codes.Unavailable, PushedBack: true, PushBack: time.Minute}, 0)
+		f.is(postMethod, breaker.Open)
+		if f.store().Recover(f.store().Evidence().Generation) {
+			t.Error("it says that something recovers")
+		}
+		f.is(postMethod, breaker.Open)
+	})
+}
+
 // Targets that opened one after the other probe one after the other, whenever that is.
 func TestPostponeKeepsTheOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

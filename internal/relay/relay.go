@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -296,15 +297,34 @@ func (r *Relay) live(ctx context.Context) {
 		case <-r.wake:
 		case <-timer.C:
 		}
-		r.tellSigners()
-		r.tellTime()
-		r.Status() // notes how fresh what is held is
-		timer.Reset(s.follow(ctx, r))
+		next := panicPause
+		r.contained(func() {
+			r.tellSigners()
+			r.tellTime()
+			r.Status() // notes how fresh what is held is
+			next = s.follow(ctx, r)
+		})
+		timer.Reset(next)
 	}
 }
 
-// never is a wait that something else ends.
-const never = time.Hour
+// contained runs f and logs a panic: the host's process is not ours to end.
+func (r *Relay) contained(f func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			defer func() { _ = recover() }() // of the logger itself
+			r.log.Error("the relay failed; what is held stays in force", "panic", v, "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+const (
+	// never is a wait that something else ends.
+	never = time.Hour
+	// panicPause is how long the relay rests after a bug in it.
+	panicPause = 10 * time.Second
+)
 
 // tellSigners tells of another set of signers.
 func (r *Relay) tellSigners() {

@@ -111,3 +111,16 @@ func TestOneOfAHundred(t *testing.T) {
 		})
 	}
 }
+
+// faulty is a holder with a bug.
+type faulty struct{ Holder }
+
+// TestPanicEndsHere: a bug does not end the process, and Close does not wait for ever.
+func TestPanicEndsHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Namespace: namespace})
+		r.Start(faulty{})
+		wait(time.Minute)
+		r.Close()
+	})
+}

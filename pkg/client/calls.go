@@ -39,6 +39,8 @@ type callsConfig struct {
 	service    string
 	replyBytes int64 // 0 for the default, below 0 for none
 	onBreaker  func(guard.BreakerEvent)
+	// onSuspicion is told of what guard.Config.OnSuspicion is.
+	onSuspicion func(*guard.Dependency)
 }
 
 // defaultReplyBytes bounds the cache of replies where the configuration does not say.
@@ -52,6 +54,7 @@ func newCalls(config callsConfig) *calls {
 		clock: config.clock, logger: config.logger, service: config.service,
 		guard: guard.New(guard.Config{
 			Clock: config.clock, Coarse: config.coarse, Seed: config.seed, Logger: config.logger, OnEvent: config.onBreaker,
+			OnSuspicion: config.onSuspicion,
 		}),
 		degrader: degrade.New(degrade.Config{Clock: config.clock, ReplyBytes: config.replyBytes, Logger: config.logger}),
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/clock"
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/fleet"
 	"github.com/holdfast-dev/holdfast/internal/guard"
 	"github.com/holdfast-dev/holdfast/internal/policy"
 	"github.com/holdfast-dev/holdfast/internal/session"
@@ -36,6 +37,9 @@ type Client struct {
 	events   *bus
 	calls    *calls
 	session  *session.Session // nil without servers
+	peers    *peers           // nil without gossip
+	// suspected hears of what happens to dependencies; nil while nobody does.
+	suspected atomic.Pointer[fleet.Member]
 	// resources are the worker pools and connection pools of dependencies.
 	resources resources
 
@@ -131,7 +135,7 @@ func build(config Config, now *clock.Clock) (*Client, error) {
 	c.holder.namespace, c.holder.alone = config.Namespace, len(config.Servers) == 0
 	c.calls = newCalls(callsConfig{
 		clock: now, coarse: config.CoarseClock, seed: rand.Uint64(), logger: logger, service: config.Service,
-		replyBytes: config.ReplyCacheBytes, onBreaker: c.breakerChanged,
+		replyBytes: config.ReplyCacheBytes, onBreaker: c.breakerChanged, onSuspicion: c.suspect,
 	})
 	c.holder.apply, c.holder.changed = c.calls.Apply, c.viewChanged
 	c.holder.apply(c.holder.rules(c.holder.current.Load()))
@@ -153,6 +157,9 @@ func checkNames(config *Config) error {
 		if err := document.CheckName(config.InstanceID); err != nil {
 			return fmt.Errorf("open client: InstanceID: %w", err)
 		}
+	}
+	if err := checkGossip(config); err != nil {
+		return err
 	}
 	for i, addr := range config.Servers {
 		if err := checkServer(addr); err != nil {
@@ -208,18 +215,26 @@ func (c *Client) connect() error {
 	if err != nil {
 		host = ""
 	}
+	// Later starts have later wall clocks, mostly; the server takes a lower one from
+	// another process for what it is.
+	incarnation := uint64(max(1, time.Now().UnixMilli()))
+	if c.peers, err = newPeers(c); err != nil {
+		return err
+	}
 	c.session, err = session.Open(session.Config{
 		Servers: c.config.Servers, Namespace: c.config.Namespace, Handler: (*link)(c), Dir: c.config.CacheDir,
 		Identity: session.Identity{
 			ID: c.config.InstanceID, Service: c.config.Service, Labels: c.config.Labels,
-			// Later starts have later wall clocks, mostly; the server takes a
-			// lower one from another process for what it is.
-			Incarnation: uint64(max(1, time.Now().UnixMilli())), SDK: "holdfast-go/" + version.Version, Host: host,
+			Incarnation: incarnation, SDK: "holdfast-go/" + version.Version, Host: host,
 		},
 		TLS: c.config.TLS, LocalAddr: c.config.LocalAddr, DialOptions: c.config.ServerDialOptions, Logger: c.logger,
+		Gossip: c.peers.session(),
 	})
 	if err != nil {
 		return fmt.Errorf("open client: %w", err)
+	}
+	if c.peers != nil {
+		c.peers.start(c.session, incarnation)
 	}
 	return nil
 }
@@ -303,8 +318,9 @@ func (c *Client) Close(ctx context.Context) error {
 		go func() {
 			defer close(c.closed)
 			c.upkeep.Wait()
+			c.failed = c.peers.close(ctx)
 			if c.session != nil {
-				c.failed = c.session.Close(context.Background())
+				c.failed = errors.Join(c.failed, c.session.Close(context.Background()))
 			}
 			// The host's functions come last: one that hangs keeps nothing from a
 			// successor.

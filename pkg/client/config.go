@@ -36,6 +36,14 @@ type Config struct {
 	// LocalAddr is the address that connections to the control plane come from;
 	// empty leaves it to the system.
 	LocalAddr string
+	// Gossip is how the instance takes part in what instances tell each other of their
+	// dependencies: GossipOff, GossipRelayed or GossipDirect (docs/sdk.md); empty means
+	// GossipRelayed. Without Servers, and with HOLDFAST_DISABLE, it is off.
+	Gossip string
+	// GossipAddr is the address, IP:port, that a direct instance binds for UDP and TCP;
+	// empty means a free port of LocalAddr, or of all addresses. GossipAdvertise is the
+	// one that others reach it at, where that is another one.
+	GossipAddr, GossipAdvertise string
 	// Policies are settings of dependencies given in code, as JSON definitions by
 	// name; what the control plane says of a dependency wins key by key. Package
 	// policyfile reads them from YAML.

@@ -2,6 +2,8 @@ package client
 
 import (
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/guard"
+	"github.com/holdfast-dev/holdfast/internal/policy"
 	"github.com/holdfast-dev/holdfast/pkg/client/internal/feed"
 )
 
@@ -18,6 +20,13 @@ func OpenFeed(config Config, f *feed.Feed) (*Client, error) {
 		return c.holder.current.Load().problems
 	}
 	f.Expire = func() { c.holder.expire() }
+	f.Heed = func(dependency string, broken bool) {
+		var v guard.FleetVerdict
+		if broken {
+			v = guard.FleetVerdict{Mode: policy.FleetEnforce, WithoutTraffic: true, Reason: "the test says so"}
+		}
+		c.calls.guard.Dependency(dependency).Heed(v)
+	}
 	c.start(nil)
 	return c, nil
 }

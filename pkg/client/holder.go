@@ -256,7 +256,7 @@ func (h *holder) lookForProblems(next *holding) {
 	if next.view == nil {
 		return
 	}
-	next.empty = h.empty && (h.source == FromServer || h.source == FromDisk)
+	next.empty = h.empty && (h.source == FromServer || h.source == FromPeer || h.source == FromDisk)
 	next.reported = next.view.Problems()
 	for _, p := range next.reported {
 		next.problems = append(next.problems, p.String())

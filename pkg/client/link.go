@@ -31,12 +31,14 @@ func (l *link) StateTime(now int64) {
 
 // Connected implements session.Handler.
 func (l *link) Connected(server session.Server) {
+	l.peers.connected(true)
 	(*Client)(l).tellConnection(ConnectionChanged{Connected: true, Server: server.Addr})
 }
 
 // Disconnected implements session.Handler. Of the attempts that fail one after the
 // other only the first is told.
 func (l *link) Disconnected(addr string, err error) {
+	l.peers.connected(false)
 	(*Client)(l).tellConnection(ConnectionChanged{Server: addr, Err: err})
 }
 

@@ -46,6 +46,48 @@ type Status struct {
 	Resyncs, Reconnects uint64
 	// CacheError is why the view is not kept on disk; empty if it is or need not be.
 	CacheError string
+	// Gossip is how the instance takes part in what instances tell each other.
+	Gossip GossipStatus
+	// Fleet is what it makes of the dependencies that are not plainly well, here or
+	// elsewhere, in the order of their names.
+	Fleet []FleetVerdict
+}
+
+// GossipStatus is how an instance takes part in what instances tell each other.
+type GossipStatus struct {
+	// Mode is what is in force: GossipOff, GossipRelayed or GossipDirect, and Why what
+	// keeps it from being what the configuration says; empty if nothing does.
+	Mode, Why string
+	// Address is where others reach it; empty without a socket. Members are those of
+	// the pool that it knows, itself included; 0 without one.
+	Address string
+	Members int
+	// Instances are those of which it holds evidence now.
+	Instances int
+	// Doubt is why it does not trust itself, so that others do not listen to it nor it
+	// to them; empty if it does.
+	Doubt string
+	// Peer is the member that the view comes from; empty if it comes from none.
+	Peer string
+	// Fresh is how long ago the view was known to be the newest; 0 if that is not
+	// known.
+	Fresh time.Duration
+}
+
+// FleetVerdict is what an instance makes of a dependency because of others.
+type FleetVerdict struct {
+	Dependency string
+	// Open tells that it is taken to be broken, Others that enough of the others find it
+	// so. Hearsay tells that calls are held back only because of them, Advised that they
+	// would be if the policy said so.
+	Open, Others, Hearsay, Advised bool
+	// Mode is what the policy says, Reason why the verdict is what it is.
+	Mode, Reason string
+	// Opinion is the instance's own: "open", "well" and so on; empty for none.
+	Opinion string
+	// HostsOpen of Hosts find it broken, without the instance's own; HostsNeeded are
+	// needed.
+	HostsOpen, HostsNeeded, Hosts int
 }
 
 // Status returns how the instance is now.
@@ -77,6 +119,7 @@ func (c *Client) Status() Status {
 		s.CacheError = of.Disk.Error()
 	}
 	s.Resyncs, s.Reconnects = of.Resyncs, max(of.Connects, 1)-1
+	c.peers.status(&s)
 	return s
 }
 
@@ -86,7 +129,7 @@ func (c *Client) Stats() Stats {
 	return Stats{
 		Stats: c.calls.guard.Stats(), Degradations: c.calls.degradations(), Replies: c.calls.replyStats(),
 		Revision: status.Revision, Connected: status.Connected, Age: status.Age, Resyncs: status.Resyncs, Reconnects: status.Reconnects,
-		EventsLost: c.events.lost.Load(), ViewChanges: c.holder.changes.Load(),
+		EventsLost: c.events.lost.Load(), ViewChanges: c.holder.changes.Load(), Fleet: c.peers.stats(&status),
 	}
 }
 
@@ -97,6 +140,7 @@ type Event struct {
 	View       *ViewChanged
 	Breaker    *BreakerChanged
 	Connection *ConnectionChanged
+	Fleet      *FleetChanged
 	// Missed is how many events before this one were dropped because the reader was
 	// behind.
 	Missed int
@@ -118,13 +162,22 @@ type ViewChanged struct {
 // BreakerChanged tells that a breaker changed its state.
 type BreakerChanged struct {
 	Dependency, Target string
-	From, To           string
-	Reason             string
-	// By is the override that forced it.
+	// From and To are closed, forced closed, recovering, hearsay, half-open, open or
+	// forced open.
+	From, To string
+	Reason   string
+	// By names the override that forced it or, of hearsay, who finds the dependency
+	// broken.
 	By string
 	// Calls, Failures and Slow are what the state that ended saw.
 	Calls, Failures, Slow uint64
 	OpenFor               time.Duration
+}
+
+// FleetChanged tells that others find a dependency broken, that calls are held back
+// because of that, or would be, or that one of these is over.
+type FleetChanged struct {
+	FleetVerdict
 }
 
 // ConnectionChanged tells that a session began or ended.
@@ -142,6 +195,8 @@ type Stats struct {
 	Degradations []DegradationStats
 	// Replies is the cache of replies.
 	Replies ReplyStats
+	// Fleet is about what instances tell each other.
+	Fleet FleetStats
 	// View changes, problems.
 	Revision    uint64
 	Connected   bool
@@ -150,6 +205,40 @@ type Stats struct {
 	Reconnects  uint64
 	EventsLost  uint64
 	ViewChanges uint64
+}
+
+// FleetStats count what instances tell each other.
+type FleetStats struct {
+	// Mode is GossipOff, GossipRelayed or GossipDirect; Members are those of the pool,
+	// Instances those of which evidence is held, both now.
+	Mode               string
+	Members, Instances int
+	// Doubts tells that the instance does not trust itself now.
+	Doubts bool
+	// Published counts the instance's own records, Received those of others that were
+	// news, and Refused those that were not let in, by why.
+	Published, Received uint64
+	Refused             map[string]uint64
+	// Heeded counts how often calls to a dependency were held back because of others,
+	// Advised how often they would have been; Postponed counts probes that were moved
+	// because of others, Recovered recoveries that began because theirs went well.
+	Heeded, Advised, Postponed, Recovered uint64
+	// What went over the sockets of the pool, all of it; packets are those of UDP.
+	SentPackets, SentBytes, ReceivedPackets, ReceivedBytes uint64
+	// Relay is about views that come from members while no server can be reached.
+	Relay RelayStats
+}
+
+// RelayStats count the views that members tell each other.
+type RelayStats struct {
+	// Heads counts signed heads that were newer than those before; Changes and Documents
+	// count what was installed from members, with the head or after a question; Served
+	// counts the documents that members got from this one whole.
+	Heads, Changes, Documents, Served uint64
+	// Refused counts what was not believed or came to nothing, by why: "forged",
+	// "malformed", "overloaded", "poisoned" (not what the head vouches for) and "silent"
+	// of others, "question" and "busy" of what they asked.
+	Refused map[string]uint64
 }
 
 // DegradationStats count what levels of modes and fallbacks did for one target, on

@@ -6,6 +6,7 @@
 //	plane.SetFlag("new-checkout", true)
 //	plane.Define("mode", "storefront", `{"levels": [{"name": "read-only", "effects": […]}]}`)
 //	plane.SetMode("storefront", "read-only")
+//	plane.SetFleet("payments", true) // the others find it broken
 //	server := NewServer(plane.Client())
 package clienttest
 
@@ -190,6 +191,16 @@ func (p *Plane) HoldBreaker(dependency string, open bool) {
 func (p *Plane) ReleaseBreaker(dependency string) {
 	p.tb.Helper()
 	p.Remove("override", "test-breaker-"+dependency)
+}
+
+// SetFleet lets the other instances of the fleet find a dependency broken, or no longer.
+// What that means the dependency's policy says: by default a breaker heeds them once two
+// calls of its own have failed, and lets few calls through from then on, which may
+// convince it of the contrary; where fleet_without_traffic is "enforce" it does so at
+// once, if it has no calls to judge by.
+func (p *Plane) SetFleet(dependency string, broken bool) {
+	p.tb.Helper()
+	p.feed.Heed(dependency, broken)
 }
 
 // Advance moves the clock.

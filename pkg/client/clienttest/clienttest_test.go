@@ -116,3 +116,38 @@ func TestInABubble(t *testing.T) {
 		}
 	})
 }
+
+// What the other instances find makes a breaker hold back that has a suspicion of its
+// own, and by default no other one.
+func TestFleet(t *testing.T) {
+	plane := clienttest.New(t)
+	cp := plane.Client()
+	plane.SetFleet("payments", true)
+	if got, err := charge(t.Context(), cp, false); got != "paid" || err != nil {
+		t.Fatalf("without a suspicion: %q, %v", got, err)
+	}
+	plane.Advance(5 * time.Second)
+	for range 2 {
+		_, _ = charge(t.Context(), cp, true)
+	}
+	var rejection *client.Rejection
+	if _, err := charge(t.Context(), cp, false); !errors.As(err, &rejection) || rejection.Reason != client.BreakerOpen || rejection.By != "fleet" {
+		t.Errorf("with a suspicion: %v", err)
+	}
+	plane.SetFleet("payments", false)
+	plane.Advance(time.Minute)
+	if _, err := charge(t.Context(), cp, false); err != nil {
+		t.Errorf("after its end: %v", err)
+	}
+
+	plane.SetPolicy("stock", `{"fleet_without_traffic":"enforce"}`)
+	reserve := func() error {
+		_, err := client.Do(t.Context(), cp, "stock", func(context.Context) (int, error) { return 1, nil })
+		return err
+	}
+	plane.SetFleet("stock", true)
+	_ = reserve() // it may be let through
+	if err := reserve(); !errors.Is(err, client.BreakerOpen) {
+		t.Errorf("without traffic, where the policy enforces that: %v", err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/breaker"
 	"github.com/holdfast-dev/holdfast/internal/guard"
+	"github.com/holdfast-dev/holdfast/internal/policy"
 	"github.com/holdfast-dev/holdfast/pkg/client"
 )
 
@@ -41,6 +42,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	s := scrape{series: map[string]int{}}
 	status, stats := c.status(), c.stats()
 	s.instance(&status, &stats)
+	s.gossip(&stats.Fleet)
 	for i := range stats.Dependencies {
 		s.dependency(&stats.Dependencies[i])
 	}
@@ -132,6 +134,36 @@ func (s *scrape) instance(status *client.Status, stats *client.Stats) {
 	s.add(eventsLost, float64(stats.EventsLost))
 }
 
+// gossip adds what instances tell each other.
+func (s *scrape) gossip(f *client.FleetStats) {
+	for _, mode := range []string{client.GossipOff, client.GossipRelayed, client.GossipDirect} {
+		s.tell(gossipMode, f.Mode == mode, mode)
+	}
+	s.add(gossipMembers, float64(f.Members))
+	s.add(gossipInstances, float64(f.Instances))
+	s.tell(gossipDoubt, f.Doubts)
+	s.add(gossipPublished, float64(f.Published))
+	s.add(gossipReceived, float64(f.Received))
+	for reason, n := range f.Refused {
+		s.add(gossipRefused, float64(n), strings.ReplaceAll(reason, " ", "_"))
+	}
+	s.add(gossipPackets, float64(f.SentPackets), "sent")
+	s.add(gossipPackets, float64(f.ReceivedPackets), "received")
+	s.add(gossipBytes, float64(f.SentBytes), "sent")
+	s.add(gossipBytes, float64(f.ReceivedBytes), "received")
+	s.add(fleetHeeded, float64(f.Heeded))
+	s.add(fleetAdvised, float64(f.Advised))
+	s.add(probesPostponed, float64(f.Postponed))
+	s.add(fleetRecoveries, float64(f.Recovered))
+	s.add(relayHeads, float64(f.Relay.Heads))
+	s.add(relayInstalled, float64(f.Relay.Changes), "change")
+	s.add(relayInstalled, float64(f.Relay.Documents), "document")
+	s.add(relayServed, float64(f.Relay.Served))
+	for reason, n := range f.Relay.Refused {
+		s.add(relayRefused, float64(n), reason)
+	}
+}
+
 // serverSide begins the name of the dependency that stands for the service itself,
 // for what it handles.
 const serverSide = "server:"
@@ -144,6 +176,9 @@ func (s *scrape) dependency(d *guard.DependencyStats) {
 	calledByUs := !strings.HasPrefix(d.Name, serverSide)
 	if calledByUs {
 		s.add(retryBudget, d.RetryTokens, d.Name)
+		for _, mode := range []policy.FleetMode{policy.FleetAdvise, policy.FleetEnforce} {
+			s.tell(fleetVerdict, d.Fleet.Mode == mode, d.Name, string(mode))
+		}
 	}
 	for i := range d.Targets {
 		t := &d.Targets[i]
@@ -174,6 +209,8 @@ func (s *scrape) admission(dependency, method string, t *guard.TargetStats) {
 }
 
 func (s *scrape) breaker(dependency, method string, t *guard.TargetStats) {
+	s.add(hearsayRejections, float64(t.Hearsay), dependency, method)
+	s.add(advisedCalls, float64(t.Advised), dependency, method)
 	for state, n := range t.Transitions {
 		name := stateName(breaker.State(state))
 		s.tell(breakerState, t.Breaker.State == breaker.State(state), dependency, method, name)

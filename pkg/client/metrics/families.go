@@ -40,7 +40,26 @@ const (
 	resyncs
 	eventsLost
 
+	gossipMode
+	gossipMembers
+	gossipInstances
+	gossipDoubt
+	gossipPublished
+	gossipReceived
+	gossipRefused
+	gossipPackets
+	gossipBytes
+	fleetHeeded
+	fleetAdvised
+	probesPostponed
+	fleetRecoveries
+	relayHeads
+	relayInstalled
+	relayServed
+	relayRefused
+
 	enforced
+	fleetVerdict
 	retryBudget
 	bulkheadLimit
 	bulkheadInUse
@@ -50,6 +69,8 @@ const (
 	attempts
 	rejections
 	observed
+	hearsayRejections
+	advisedCalls
 	breakerState
 	breakerTransitions
 	retries
@@ -97,7 +118,26 @@ func table() [families]family {
 		resyncs:      {"resyncs_total", counter, "Times that the state differed from the server's and was fetched anew.", nil},
 		eventsLost:   {"events_lost_total", counter, "Events that readers of Events were too slow for.", nil},
 
+		gossipMode:      {"gossip_mode", gauge, "1 for how the instance takes part in what instances tell each other: off, relayed, direct.", []string{"mode"}},
+		gossipMembers:   {"gossip_members", gauge, "Members of the pool that the instance knows, itself included; 0 without a socket.", nil},
+		gossipInstances: {"gossip_instances", gauge, "Instances that say something of dependencies now, as far as this one knows.", nil},
+		gossipDoubt:     {"gossip_doubt", gauge, "1 while the instance does not trust itself: it is not heard, and heeds nobody.", nil},
+		gossipPublished: {"gossip_published_total", counter, "Records of its own that the instance sent.", nil},
+		gossipReceived:  {"gossip_received_total", counter, "Records of others that were news.", nil},
+		gossipRefused:   {"gossip_refused_total", counter, "Records of others that were not let in: late, fast, malformed, oversize, foreign, forged, unknown_signer, expired, full, busy.", []string{"reason"}},
+		gossipPackets:   {"gossip_packets_total", counter, "Packets that the pool sent and received, all kinds; none without a socket.", []string{"direction"}},
+		gossipBytes:     {"gossip_bytes_total", counter, "Bytes of the packets and streams that the pool sent and received.", []string{"direction"}},
+		fleetHeeded:     {"fleet_heeded_total", counter, "Times that calls to a dependency began to be held back because others find it broken.", nil},
+		fleetAdvised:    {"fleet_advised_total", counter, "Times that calls to a dependency would have been held back, if the policy heeded others.", nil},
+		probesPostponed: {"fleet_probes_postponed_total", counter, "Times that probes were moved because of those of others.", nil},
+		fleetRecoveries: {"fleet_recoveries_total", counter, "Recoveries that began because probes of others went well.", nil},
+		relayHeads:      {"relay_heads_total", counter, "Signed heads of the namespace that were newer than those before.", nil},
+		relayInstalled:  {"relay_installed_total", counter, "Views taken from members while no server was connected, by how much was told: change, document.", []string{"what"}},
+		relayServed:     {"relay_served_total", counter, "Documents that members got from the instance whole.", nil},
+		relayRefused:    {"relay_refused_total", counter, "What was not believed, or came to nothing: forged, malformed, overloaded, poisoned, silent, question, busy.", []string{"reason"}},
+
 		enforced:       {"enforced", gauge, "1 where the policy is enforced, 0 where it only observes.", dependency},
+		fleetVerdict:   {"fleet_verdict", gauge, "1 for what is done because others find the dependency broken: advise, enforce; 0 while they do not.", []string{"dependency", "mode"}},
 		retryBudget:    {"retry_budget", gauge, "Retries that the budget would grant now.", dependency},
 		bulkheadLimit:  {"bulkhead_limit", gauge, "Places of the bulkhead; 0 means that it has no bound.", dependency},
 		bulkheadInUse:  {"bulkhead_in_use", gauge, "Places of the bulkhead that are taken.", dependency},
@@ -107,7 +147,9 @@ func table() [families]family {
 		attempts:           {"attempts_total", counter, "Attempts by what they say of the dependency: success, slow, failure, overload, neutral.", with("class")},
 		rejections:         {"rejections_total", counter, "Calls that policies did not let through: breaker_open, bulkhead_full, bulkhead_timeout, deadline_too_near.", with("reason")},
 		observed:           {"observed_rejections_total", counter, "Calls that policies would not have let through, were they enforced.", with("reason")},
-		breakerState:       {"breaker_state", gauge, "1 for the state of the breaker: closed, forced_closed, recovering, half_open, open, forced_open.", with("state")},
+		hearsayRejections:  {"hearsay_rejections_total", counter, "Attempts that were refused, or would have been, because other instances find the dependency broken.", target},
+		advisedCalls:       {"advised_calls_total", counter, "Calls that were made although other instances find the dependency broken, since the policy does not heed them.", target},
+		breakerState:       {"breaker_state", gauge, "1 for the state of the breaker: closed, forced_closed, recovering, hearsay, half_open, open, forced_open.", with("state")},
 		breakerTransitions: {"breaker_transitions_total", counter, "Changes of the breaker's state by the new state.", with("state")},
 		retries:            {"retries_total", counter, "Retries that were made.", target},
 		retriesRefused:     {"retries_refused_total", counter, "Retries that were due but not made: budget, deadline, or rejected by breaker or bulkhead.", with("reason")},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/breaker"
 	"github.com/holdfast-dev/holdfast/internal/guard"
+	"github.com/holdfast-dev/holdfast/internal/policy"
 	"github.com/holdfast-dev/holdfast/pkg/client"
 	"github.com/holdfast-dev/holdfast/pkg/client/clienttest"
 )
@@ -34,7 +35,7 @@ func made(stats client.Stats, status client.Status) *collector {
 func figures() (client.Stats, client.Status) {
 	pay := guard.TargetStats{
 		Name: "/shop.Payments/Charge", Breaker: breaker.Snapshot{State: breaker.HalfOpen},
-		Transitions: [...]uint64{1, 2, 3, 4, 5, 6}, Calls: 10, Results: [...]uint64{11, 12, 13, 14, 15},
+		Transitions: [...]uint64{1, 2, 3, 7, 4, 5, 6}, Calls: 10, Hearsay: 8, Advised: 9, Results: [...]uint64{11, 12, 13, 14, 15},
 		Rejected: map[guard.Reason]uint64{guard.BreakerOpen: 21, guard.BulkheadFull: 22, guard.BulkheadTimeout: 23, guard.DeadlineTooNear: 24},
 		Observed: map[guard.Reason]uint64{guard.BreakerOpen: 31, guard.BulkheadFull: 32, guard.BulkheadTimeout: 33, guard.DeadlineTooNear: 34},
 		Retries:  41, RetriesRefusedBudget: 42, RetriesRefusedDeadline: 43, RetriesRejected: 44, RetrySuccesses: 45,
@@ -42,13 +43,19 @@ func figures() (client.Stats, client.Status) {
 	}
 	stats := client.Stats{
 		Stats: guard.Stats{Dependencies: []guard.DependencyStats{
-			{Name: "payments", Enforce: true, Limit: 61, InUse: 62, Queued: 63, RetryTokens: 64.5, Targets: []guard.TargetStats{pay}},
+			{Name: "payments", Enforce: true, Limit: 61, InUse: 62, Queued: 63, RetryTokens: 64.5, Fleet: guard.FleetVerdict{Mode: policy.FleetAdvise}, Targets: []guard.TargetStats{pay}},
 			{Name: "server:checkout", Limit: 65, InUse: 66, Targets: []guard.TargetStats{{Name: "/shop.Checkout/Buy", Calls: 67}}},
 		}},
 		Degradations: []client.DegradationStats{{
 			Dependency: "payments", Target: "/shop.Payments/Charge", Side: "client",
 			Rejected: 71, Shed: 72, Cached: 73, CacheMisses: 74, Fallbacks: 75, FallbackFailures: 76, Recorded: 77,
 		}},
+		Fleet: client.FleetStats{
+			Mode: client.GossipRelayed, Members: 101, Instances: 102, Doubts: true, Published: 103, Received: 104,
+			Refused: map[string]uint64{"forged": 105, "unknown signer": 106}, Heeded: 107, Advised: 108, Postponed: 109, Recovered: 110,
+			SentPackets: 111, SentBytes: 112, ReceivedPackets: 113, ReceivedBytes: 114,
+			Relay: client.RelayStats{Heads: 115, Changes: 116, Documents: 117, Served: 118, Refused: map[string]uint64{"forged": 119, "poisoned": 120}},
+		},
 		Replies:  client.ReplyStats{Entries: 81, Bytes: 82, Hits: 83, Misses: 84, Evicted: 85, TooLarge: 86},
 		Revision: 91, Connected: true, Age: 92 * time.Second, Resyncs: 93, Reconnects: 94, EventsLost: 95, ViewChanges: 96,
 	}

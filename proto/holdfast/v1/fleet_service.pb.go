@@ -295,9 +295,10 @@ type Fleet struct {
 	Time *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	// Members of the pool, servers included.
 	Members uint32 `protobuf:"varint,4,opt,name=members,proto3" json:"members,omitempty"`
-	// Instances that take part, members or relayed, on so many hosts.
+	// Instances that say something, members or relayed; those for which all is well
+	// say nothing.
 	Instances uint32 `protobuf:"varint,5,opt,name=instances,proto3" json:"instances,omitempty"`
-	// The hosts.
+	// The hosts that these are on.
 	Hosts uint32 `protobuf:"varint,6,opt,name=hosts,proto3" json:"hosts,omitempty"`
 	// What is said, in the order of the dependencies' names.
 	Dependencies  []*FleetDependency `protobuf:"bytes,7,rep,name=dependencies,proto3" json:"dependencies,omitempty"`

@@ -16,4 +16,6 @@ type Feed struct {
 	Install func(d document.Delta, stateTime int64) (problems []string)
 	// Expire ends what has ended by the clock.
 	Expire func()
+	// Heed lets breakers of a dependency heed that others find it broken, or no longer.
+	Heed func(dependency string, broken bool)
 }
