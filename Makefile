@@ -13,9 +13,11 @@ FUZZTIME  ?= 20s
 # Of make conformance: a seed draws the same cases again.
 SEED      ?= $(shell date +%Y%m%d)
 CASES     ?= 100000
+# Of make sim: decides loads, links and jitter.
+SIMSEED   ?= 1
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
-.PHONY: help build test race lint fmt fmt-check vet generate check-generated baseline fuzz bench jepsen conformance dev cluster demo cover ci clean
+.PHONY: help build test race lint fmt fmt-check vet generate check-generated baseline fuzz bench jepsen sim conformance dev cluster demo cover ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +78,9 @@ bench: ## Benchmarks of the packages, then the cluster beside their peers (about
 
 jepsen: ## The long profile of the real-process tests (about 10 min)
 	$(GO) test $(RACE) -count=1 -timeout 40m ./test/cluster -long -v
+
+sim: ## Fleets of 300 and 1,000 instances in virtual time, and 30 real processes (about an hour, 6 GB)
+	GOMEMLIMIT=5GiB $(GO) test -count=1 -timeout 120m ./test/sim -long -seed $(SIMSEED) -v
 
 conformance: ## Compare CASES fresh flags, drawn from SEED, with flagd's evaluator, and serve other clients (Node 20, npm; about 3 min)
 	@command -v node >/dev/null && command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { \
