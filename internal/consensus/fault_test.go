@@ -239,6 +239,7 @@ func TestDiskErrorWhileReplicatingLeavesNothingBehind(t *testing.T) {
 	sick := &trap{op: "GetLog", err: syscall.EIO}
 	c := newCluster(t, 3, func(cfg *Config) {
 		disks(of)(cfg)
+		cfg.Timing.Heartbeat, cfg.Timing.Election, cfg.Timing.Lease = 2*time.Second, 2*time.Second, time.Second // a busy machine ends no leadership
 		disk := of[cfg.ID]
 		disk.before = func(op string) error {
 			return errors.Join(slow.springAt(disk, op), sick.springAt(disk, op))
