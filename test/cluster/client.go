@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
@@ -63,6 +64,15 @@ func (c *Cluster) Status(ctx context.Context, i int) (*holdfastv1.GetStatusRespo
 		return nil, fmt.Errorf("status of server %d: %w", i, err)
 	}
 	return st, nil
+}
+
+// Serves tells whether server i answers more than its status: a leader has told it
+// the time and what is committed. It asks for at most a second.
+func (c *Cluster) Serves(ctx context.Context, i int) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	res, err := grpc_health_v1.NewHealthClient(c.servers[i].conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+	return err == nil && res.GetStatus() == grpc_health_v1.HealthCheckResponse_SERVING
 }
 
 // Leader is the number of the server that leads in the highest term; an error

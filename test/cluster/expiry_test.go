@@ -26,14 +26,12 @@ type sampler struct {
 func (s *sampler) run(ctx context.Context, c *cluster.Cluster) {
 	for ctx.Err() == nil {
 		for i := range c.Len() {
-			st, err := c.Status(ctx, i)
-			if err != nil || len(st.GetHeader().GetEpoch().GetLineage()) == 0 {
-				continue
+			if !c.Serves(ctx, i) {
+				continue // status is told always, also before a leader has told the time
 			}
-			if st.GetLeaderId() == "" {
-				continue // status is told always; who has no leader serves nothing yet
+			if st, err := c.Status(ctx, i); err == nil && st.GetLeaderId() != "" {
+				s.note(st)
 			}
-			s.note(st)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
