@@ -29,7 +29,7 @@ build: ## Build both programs into bin/ and cross-compile the CLI for every plat
 	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -trimpath -o $(BIN)/$${p/\//-}/ ./cmd/holdfast; \
 	done
 
-test: ## Run all tests, with the race detector where there is a C compiler (about 6 min cold)
+test: ## Run all tests, with the race detector where there is a C compiler (about 8 min cold)
 	$(GO) test $(RACE) -timeout 15m ./...
 
 race: ## Run all tests with the race detector, uncached
@@ -79,7 +79,7 @@ bench: ## Benchmarks of the packages, then the cluster beside their peers (about
 jepsen: ## The long profile of the real-process tests (about 10 min)
 	$(GO) test $(RACE) -count=1 -timeout 40m ./test/cluster -long -v
 
-sim: ## Fleets of 300 and 1,000 instances in virtual time, and 30 real processes (about an hour, 6 GB)
+sim: ## Fleets of 300 and 1,000 instances in virtual time, and 30 real processes (hours, 6 GB)
 	GOMEMLIMIT=5GiB $(GO) test -count=1 -timeout 120m ./test/sim -long -seed $(SIMSEED) -v
 
 conformance: ## Compare CASES fresh flags, drawn from SEED, with flagd's evaluator, and serve other clients (Node 20, npm; about 3 min)
