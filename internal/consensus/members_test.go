@@ -302,3 +302,40 @@ func TestCloseIsIdempotentAndFinal(t *testing.T) {
 		t.Errorf("role %v", got)
 	}
 }
+
+// Of three servers two had an entry. One of them loses its disk, the other is down: an
+// empty server at the old address must not help the third, which lacks the entry, to
+// lead.
+func TestEmptyServerAtAnOldAddressDoesNotVote(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3, nil)
+	leader := c.leader()
+	wiped := c.follower(leader)
+	var behind *site
+	for _, s := range c.sites {
+		if s != leader && s != wiped {
+			behind = s
+		}
+	}
+	behind.waitApplied(leader.propose("everybody has it"))
+	c.isolate(behind)
+	wiped.waitApplied(leader.propose("two have it"))
+	leader.kill()
+	addr := wiped.cfg.BindAddr
+	wiped.kill()
+
+	empty := newSite(t, "empty", c.net, func(cfg *Config) { cfg.BindAddr = addr })
+	empty.mustOpen()
+	c.heal()
+	eventually(t, "elections of the server that is behind", func() bool {
+		return behind.node.Metrics().Peers[wiped.cfg.ID].Strangers >= 3
+	})
+	if behind.node.Status().Role == Leader || len(behind.terms) > 0 {
+		t.Fatal("it leads by the vote of an empty server, without an acknowledged entry")
+	}
+	leader.mustOpen()
+	behind.waitApplied(c.leader().propose("all is well"))
+	if !behind.sm.has("two have it") {
+		t.Error("an acknowledged entry is lost")
+	}
+}

@@ -38,6 +38,7 @@ type Metrics struct {
 // PeerMetrics counts what this node sent to one other member.
 type PeerMetrics struct {
 	AppendFailures uint64 // heartbeats and appends that got no answer
+	Strangers      uint64 // answers, not used, of another server at the member's address
 	NudgesSent     uint64
 	NudgesRetried  uint64
 	NudgesFailed   uint64 // no answer, or refused twice

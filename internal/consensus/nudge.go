@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +33,7 @@ type peer struct {
 	quit      chan struct{}
 	quitOnce  sync.Once
 
-	appendFailures                  atomic.Uint64
+	appendFailures, strangers       atomic.Uint64
 	nudges, retries, losses, spared atomic.Uint64
 
 	mu      sync.Mutex // guards the fields below
@@ -73,6 +74,16 @@ func (p *peer) sent(target raft.ServerAddress, req *raft.AppendEntriesRequest, r
 		p.offer(p.early)
 		p.early = mark{}
 	}
+}
+
+// answered returns err, or an error if there is an answer and it is of another server
+// than the peer.
+func (p *peer) answered(target raft.ServerAddress, header *raft.RPCHeader, err error) error {
+	if err != nil || len(header.ID) == 0 || raft.ServerID(header.ID) == p.id {
+		return err
+	}
+	p.strangers.Add(1)
+	return fmt.Errorf("ask %s at %s: %w: %s", p.id, target, errStranger, header.ID)
 }
 
 // heard remembers an answer.
@@ -178,6 +189,7 @@ func (p *peer) metrics() PeerMetrics {
 	p.mu.Unlock()
 	return PeerMetrics{
 		AppendFailures: p.appendFailures.Load(),
+		Strangers:      p.strangers.Load(),
 		NudgesSent:     p.nudges.Load(),
 		NudgesRetried:  p.retries.Load(),
 		NudgesFailed:   p.losses.Load(),

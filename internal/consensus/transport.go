@@ -14,6 +14,9 @@ import (
 // errSilent is what raft gets for every message while the node is silent.
 var errSilent = errors.New("this node is silent: its disk hangs or failed")
 
+// errStranger is what raft gets when another server answers than it asked.
+var errStranger = errors.New("another server answers at this address")
+
 // transport is raft's network transport, hardened:
 //
 //   - Heartbeats go through raft's main goroutine like any other message. Raft
@@ -25,6 +28,10 @@ var errSilent = errors.New("this node is silent: its disk hangs or failed")
 //   - It remembers what raft sent to each peer, which the commit nudge needs.
 //   - It holds back an answer about entries that this disk does not have yet,
 //     see ahead.
+//   - It takes no answer of another server than the one that was asked. Raft knows
+//     servers by their addresses: at the address of one that lost its disk an empty
+//     one answers, and its votes and acknowledgements would count as those of the
+//     old one, which had entries that the empty one has not.
 type transport struct {
 	*raft.NetworkTransport
 	stream     *stream
@@ -95,7 +102,8 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, r
 		return errSilent
 	}
 	trim(req)
-	if err := t.NetworkTransport.AppendEntries(id, target, req, resp); err != nil {
+	err := t.NetworkTransport.AppendEntries(id, target, req, resp)
+	if err = p.answered(target, &resp.RPCHeader, err); err != nil {
 		p.appendFailures.Add(1)
 		return err
 	}
@@ -131,7 +139,8 @@ func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, req
 	if t.silent() {
 		return errSilent
 	}
-	return t.NetworkTransport.RequestVote(id, target, req, resp)
+	err := t.NetworkTransport.RequestVote(id, target, req, resp)
+	return t.peer(id).answered(target, &resp.RPCHeader, err)
 }
 
 // RequestPreVote asks whether a vote would be given.
@@ -139,7 +148,8 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 	if t.silent() {
 		return errSilent
 	}
-	return t.NetworkTransport.RequestPreVote(id, target, req, resp)
+	err := t.NetworkTransport.RequestPreVote(id, target, req, resp)
+	return t.peer(id).answered(target, &resp.RPCHeader, err)
 }
 
 // InstallSnapshot sends a snapshot.
@@ -147,7 +157,8 @@ func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	if t.silent() {
 		return errSilent
 	}
-	return t.NetworkTransport.InstallSnapshot(id, target, req, resp, data)
+	err := t.NetworkTransport.InstallSnapshot(id, target, req, resp, data)
+	return t.peer(id).answered(target, &resp.RPCHeader, err)
 }
 
 // TimeoutNow hands the leadership over. It returns within an election timeout:
@@ -308,6 +319,10 @@ func (p *pipeline) forward() {
 	for {
 		select {
 		case answer := <-arrived:
+			if p.transport.peer(p.id).answered(p.target, &answer.Response().RPCHeader, answer.Error()) != nil {
+				_ = p.AppendPipeline.Close() // raft goes on with single messages, and learns why
+				return
+			}
 			entries := answer.Request().Entries
 			if n := len(entries); n > 0 && !p.transport.written(entries[n-1].Index, p.quit) {
 				_ = p.AppendPipeline.Close() // raft may be waiting for room in it

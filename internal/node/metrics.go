@@ -90,6 +90,7 @@ func (c *collector) raftFigures() {
 	c.histogram("raft_propose_seconds", "Time from a proposal to its result.", func(m *consensus.Metrics) consensus.Histogram { return m.Propose })
 	c.histogram("raft_apply_seconds", "Time to apply a batch.", func(m *consensus.Metrics) consensus.Histogram { return m.Apply })
 	c.peer("raft_peer_append_failures_total", "Messages to another server that failed.", func(p consensus.PeerMetrics) uint64 { return p.AppendFailures })
+	c.peer("raft_peer_stranger_answers_total", "Answers, not used, of another server at the address of a member: it lost its disk, or the address is another's now.", func(p consensus.PeerMetrics) uint64 { return p.Strangers })
 	c.peer("raft_peer_nudges_total", "Commit nudges sent to another server.", func(p consensus.PeerMetrics) uint64 { return p.NudgesSent })
 }
 
