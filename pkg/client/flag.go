@@ -185,25 +185,28 @@ type Evaluation struct {
 	Revision uint64
 }
 
-// Evaluate decides a flag of any type.
+// Evaluate decides a flag of any type. Several that belong together are decided by one
+// View.
 func (c *Client) Evaluate(key string, attributes ...Attribute) Evaluation {
-	r := c.holder.flag(key)
-	if r == nil {
-		return c.holder.unknown()
-	}
-	return evaluation(r, r.Evaluate(c.holder.now(r), attributes...))
+	return c.View().Evaluate(key, attributes...)
 }
 
 // notReady is OpenFeature's word for a provider that has no flags yet.
 const notReady = "PROVIDER_NOT_READY"
 
-// unknown is the evaluation of a flag that the view does not have.
-func (h *holder) unknown() Evaluation {
-	now := h.current.Load()
+func (h *holder) evaluate(at *holding, key string, attributes []Attribute) Evaluation {
+	if r := at.flag(key); r != nil {
+		return evaluation(r, r.Evaluate(h.now(r), attributes...))
+	}
+	return at.withoutFlag()
+}
+
+// withoutFlag is the evaluation of a flag that the view does not have.
+func (of *holding) withoutFlag() Evaluation {
 	switch {
-	case now.disabled:
+	case of.disabled:
 		return Evaluation{Reason: flags.Disabled.String()}
-	case now.view == nil:
+	case of.view == nil:
 		return Evaluation{Reason: flags.Error.String(), ErrorCode: notReady}
 	default:
 		return Evaluation{Reason: flags.Error.String(), ErrorCode: flags.FlagNotFound.String()}
@@ -233,9 +236,10 @@ type Explanation struct {
 
 // Explain decides a flag and tells how.
 func (c *Client) Explain(key string, attributes ...Attribute) Explanation {
-	r := c.holder.flag(key)
+	now := c.holder.current.Load()
+	r := now.flag(key)
 	if r == nil {
-		e := c.holder.unknown()
+		e := now.withoutFlag()
 		detail := "there is no such flag"
 		switch {
 		case e.Reason == flags.Disabled.String():

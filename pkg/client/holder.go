@@ -98,11 +98,13 @@ func newHolder(c *clock.Clock, instance flags.Instance, base map[string]policy.P
 func (h *holder) view() *flags.View { return h.current.Load().view }
 
 // flag returns a flag; nil where only the code decides.
-func (h *holder) flag(key string) *flags.Resolved {
-	if v := h.view(); v != nil {
-		return v.Flag(key)
+func (h *holder) flag(key string) *flags.Resolved { return h.current.Load().flag(key) }
+
+func (of *holding) flag(key string) *flags.Resolved {
+	if of.view == nil {
+		return nil
 	}
-	return nil
+	return of.view.Flag(key)
 }
 
 // disabledBy returns what has disabled the SDK; empty for nothing.

@@ -28,16 +28,17 @@ type Level struct {
 }
 
 // Level returns the level at which the mode is for this instance.
-func (m *Mode) Level() Level {
-	v := m.holder.view()
+func (m *Mode) Level() Level { return m.holder.level(m.holder.view(), m.name) }
+
+func (h *holder) level(v *flags.View, mode string) Level {
 	if v == nil {
 		return Level{Name: flags.Normal}
 	}
-	l := v.Mode(m.name)
+	l := v.Mode(mode)
 	if l.Rank == 0 {
 		return Level{Name: flags.Normal}
 	}
-	return Level{Name: l.Name, Rank: l.Rank, By: l.Decider(), Ends: m.holder.wall(l.End)}
+	return Level{Name: l.Name, Rank: l.Rank, By: l.Decider(), Ends: h.wall(l.End)}
 }
 
 // Is tells whether the mode is at a level or at a more degraded one. It is false

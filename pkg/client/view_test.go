@@ -98,3 +98,31 @@ func TestDecodingThatPanics(t *testing.T) {
 		}
 	}
 }
+
+// What is asked of a view is decided by its revision, whatever happens meanwhile.
+func TestAViewDoesNotChange(t *testing.T) {
+	if got := (View{}).Evaluate("a"); got.ErrorCode != notReady || (View{}).Revision() != 0 || (View{}).Level("shop").Name != "normal" {
+		t.Errorf("the zero view: %+v", got)
+	}
+	p := newTeller(t)
+	c := &Client{holder: p.holder}
+	if got := c.View(); got.Revision() != 0 || got.Evaluate("a").ErrorCode != notReady {
+		t.Errorf("without a view: %+v", got.Evaluate("a"))
+	}
+	p.put(document.Flag, "a", onOff, 0)
+	p.put(document.Mode, "shop", `{"levels":[{"name":"slow","effects":[]}]}`, 0)
+	before := c.View()
+	variant := before.Evaluate("a").Variant
+	p.put(document.Override, "o", `{"flag":"a","variant":"on"}`, 0)
+	p.put(document.Override, "m", `{"mode":"shop","level":"slow"}`, 0)
+	after := c.View()
+	if got := before.Evaluate("a"); got.Variant != variant || before.Level("shop").Rank != 0 || before.Evaluate("o").ErrorCode != "FLAG_NOT_FOUND" {
+		t.Errorf("before: %+v, at %+v", got, before.Level("shop"))
+	}
+	if got := after.Evaluate("a"); got.Variant != "on" || got.Variant == variant || after.Level("shop").Name != "slow" {
+		t.Errorf("after: %+v, at %+v", got, after.Level("shop"))
+	}
+	if before.Revision() >= after.Revision() || after.Revision() != c.Status().Revision {
+		t.Errorf("revisions %d and %d", before.Revision(), after.Revision())
+	}
+}
