@@ -14,6 +14,8 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
 // openStore opens the log of a data directory, or begins one if none was ever
@@ -76,7 +78,7 @@ func openBolt(path string, noSync bool) (*raftboltdb.BoltStore, error) {
 		if err = checkBolt(path); err != nil {
 			return err
 		}
-		bolt, err = raftboltdb.New(raftboltdb.Options{Path: path, NoSync: noSync, BoltOptions: &bbolt.Options{
+		bolt, err = raftboltdb.New(raftboltdb.Options{Path: path, NoSync: noSync || seam.Bug(seam.UnsyncedLog), BoltOptions: &bbolt.Options{
 			Timeout:        lockTimeout,
 			NoFreelistSync: true, // else a long list is written with every append
 			FreelistType:   bbolt.FreelistMapType,

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
 // Outcomes of an operation, for errors.Is. A proposal that failed with none of
@@ -55,7 +57,7 @@ func (n *Node) classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, raft.ErrNotLeader):
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost) && seam.Bug(seam.LostLeadershipRefuses):
 		addr, id := n.raft.LeaderWithID()
 		return &NotLeaderError{ID: string(id), Addr: string(addr)}
 	case errors.Is(err, raft.ErrLeadershipTransferInProgress):

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -32,6 +33,13 @@ type StateMachine interface {
 	// Restore replaces the state by one that WriteTo wrote, and verifies it. On
 	// an error the state is what it was.
 	Restore(r io.Reader) error
+}
+
+// Traced is a state machine that tells what it holds, for the trace of a build with
+// the tag "faults".
+type Traced interface {
+	// Trace returns the counter of the state's epoch, its revision and its hash.
+	Trace() (epoch, revision uint64, hash [32]byte)
 }
 
 // maxInstalls is how many snapshots a leader may send in a row without one entry
@@ -76,6 +84,9 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		if l.Type == raft.LogCommand {
 			entries = append(entries, Entry{Index: l.Index, Term: l.Term, Data: l.Data})
 		}
+	}
+	if seam.Bug(seam.AppliedOutOfOrder) {
+		slices.Reverse(entries)
 	}
 	if len(entries) > 0 {
 		outcomes, err := m.apply(entries)
@@ -176,6 +187,10 @@ func (m *machine) restore(r io.Reader) error {
 	}
 	if err := m.sm.Restore(r); err != nil {
 		return fmt.Errorf("restore snapshot: %w", err)
+	}
+	if t, ok := m.sm.(Traced); ok && seam.Tracing() {
+		epoch, revision, hash := t.Trace()
+		seam.Record(&seam.Applied{Index: at.index, Term: at.term, State: hash, Epoch: epoch, Revision: revision, Restored: true})
 	}
 	m.term = at.term
 	m.applied.advance(at.index)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
 // nudgeRetry is when a refused nudge is repeated: the entry may still be under
@@ -79,7 +81,7 @@ func (p *peer) sent(target raft.ServerAddress, req *raft.AppendEntriesRequest, r
 // answered returns err, or an error if there is an answer and it is of another server
 // than the peer.
 func (p *peer) answered(target raft.ServerAddress, header *raft.RPCHeader, err error) error {
-	if err != nil || len(header.ID) == 0 || raft.ServerID(header.ID) == p.id {
+	if err != nil || len(header.ID) == 0 || raft.ServerID(header.ID) == p.id || seam.Bug(seam.StrangersAnswer) {
 		return err
 	}
 	p.strangers.Add(1)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
 // reads shares one barrier among all readers that arrived before it started. A
@@ -78,6 +80,9 @@ func (r *reads) take() *round {
 func (n *Node) ReadIndex(ctx context.Context) (uint64, error) {
 	if err := n.admit(ctx); err != nil {
 		return 0, fmt.Errorf("read index: %w", err)
+	}
+	if seam.Bug(seam.ReadsWithoutQuorum) {
+		return n.applied.index.Load(), nil
 	}
 	current := n.reads.join()
 	if current == nil {

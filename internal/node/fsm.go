@@ -29,7 +29,10 @@ type fsm struct {
 	moved func()
 }
 
-var _ consensus.StateMachine = (*fsm)(nil)
+var (
+	_ consensus.StateMachine = (*fsm)(nil)
+	_ consensus.Traced       = (*fsm)(nil)
+)
 
 // Apply implements consensus.StateMachine.
 func (f *fsm) Apply(entries []consensus.Entry) ([]any, error) {
@@ -57,6 +60,7 @@ func (f *fsm) apply(entries []consensus.Entry, results *[]any) error {
 	for i, e := range entries {
 		batch[i] = state.Entry{Index: e.Index, Term: e.Term, Data: e.Data}
 	}
+	before := f.machine.View().Revision()
 	outcomes, err := f.machine.Apply(batch)
 	if err != nil {
 		return fmt.Errorf("apply commands %d to %d: %w", batch[0].Index, batch[len(batch)-1].Index, err)
@@ -65,10 +69,28 @@ func (f *fsm) apply(entries []consensus.Entry, results *[]any) error {
 	f.clock.advance(view.Time())
 	f.hub.Publish(view, touched(outcomes))
 	for i, e := range entries {
-		seam.Applied(e.Index, e.Term, e.Data, view.Hash)
+		if seam.Enabled && seam.Tracing() {
+			record(&e, view, before)
+		}
 		*results = append(*results, outcomes[i])
 	}
 	return nil
+}
+
+// record traces a command that was applied alone and led to a view.
+func record(e *consensus.Entry, after *state.View, before uint64) {
+	var cmd storagev1.Command
+	_ = proto.Unmarshal(e.Data, &cmd) // it was applied, so it can be read
+	seam.Record(&seam.Applied{
+		Index: e.Index, Term: e.Term, Command: e.Data, Request: cmd.GetRequestId(),
+		State: after.Hash(), Epoch: after.Epoch().Counter, Revision: after.Revision(), Effective: after.Revision() > before,
+	})
+}
+
+// Trace implements consensus.Traced.
+func (f *fsm) Trace() (epoch, revision uint64, hash [32]byte) {
+	view := f.machine.View()
+	return view.Epoch().Counter, view.Revision(), view.Hash()
 }
 
 // touched is the union of the namespaces that the results changed.
@@ -113,6 +135,10 @@ func (f *fsm) Snapshot() (io.WriterTo, error) { return f.machine.View(), nil }
 // Restore implements consensus.StateMachine.
 func (f *fsm) Restore(r io.Reader) error {
 	before := f.machine.View()
+	if seam.Bug(seam.SnapshotIgnored) && before.Revision() > 0 {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}
 	if err := f.machine.Restore(r); err != nil {
 		return fmt.Errorf("restore state: %w", err)
 	}

@@ -208,6 +208,9 @@ func (n *Node) propose(ctx context.Context, cmd *storagev1.Command) (state.Resul
 		return state.Result{}, fmt.Errorf("encode command: %w", err)
 	}
 	_, result, err := n.raft.Propose(ctx, data)
+	if errors.Is(err, consensus.ErrUnknownOutcome) && seam.Bug(seam.UnknownIsDone) {
+		return state.Result{Outcome: state.Outcome{Revision: n.machine.View().Revision() + 1}}, nil
+	}
 	if err != nil {
 		return state.Result{}, fmt.Errorf("propose command: %w", err)
 	}

@@ -28,6 +28,10 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/watch"
 )
 
+// minSnapshotInterval is how often the log of a server that keeps a very short one
+// is looked at.
+const minSnapshotInterval = 200 * time.Millisecond
+
 // FatalError ends a server that cannot go on: its disk, its log or its state is
 // not to be trusted, or the cluster has removed it.
 type FatalError struct{ Err error }
@@ -179,8 +183,13 @@ func timing(c *Config) consensus.Timing {
 	if c.Timing == "slow" {
 		t = consensus.SlowTiming()
 	}
-	if c.SnapshotThreshold > 0 {
-		t.SnapshotThreshold = uint64(c.SnapshotThreshold)
+	if want := uint64(max(0, c.SnapshotThreshold)); want > 0 {
+		// A short log is looked at as often as it may grow, and kept as short.
+		if share := float64(want) / float64(t.SnapshotThreshold); share < 1 {
+			t.TrailingLogs = uint64(share * float64(t.TrailingLogs))
+			t.SnapshotInterval = max(minSnapshotInterval, time.Duration(share*float64(t.SnapshotInterval)))
+		}
+		t.SnapshotThreshold = want
 	}
 	return t
 }

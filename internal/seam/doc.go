@@ -3,7 +3,8 @@
 // compiled away; with it, a process reads HOLDFAST_FAULTS and HOLDFAST_TRACE.
 //
 // HOLDFAST_TRACE names a file to which events are appended, one JSON object a
-// line. HOLDFAST_FAULTS names a file of armed failpoints, one a line:
+// line: "t" is the wall clock and "m" the monotonic one of the machine, both in
+// nanoseconds, "kind" what happened. HOLDFAST_FAULTS names a file of armed failpoints, one a line:
 //
 //	POINT error|delay=DURATION|exit=CODE [once|count=N|after=N]
 //

@@ -8,8 +8,11 @@ const Enabled = false
 // Fail returns the error that is armed for the point; always nil here.
 func Fail(string) error { return nil }
 
-// Applied records a command that was applied; nothing here.
-func Applied(_, _ uint64, _ []byte, _ func() [32]byte) {}
+// Tracing tells whether events are written anywhere.
+func Tracing() bool { return false }
+
+// Record records what became of the state; nothing here.
+func Record(*Applied) {}
 
 // Event records something that happened; nothing here.
 func Event(string, ...any) {}

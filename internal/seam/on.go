@@ -135,14 +135,20 @@ func parse(words []string) *action {
 	return a
 }
 
-// Applied records a command that was applied and the state's hash after it.
-func Applied(index, term uint64, command []byte, hash func() [32]byte) {
-	if os.Getenv("HOLDFAST_TRACE") == "" {
-		return
+// Tracing tells whether events are written anywhere.
+func Tracing() bool { return os.Getenv("HOLDFAST_TRACE") != "" }
+
+// Record records what became of the state.
+func Record(a *Applied) {
+	sum := sha256.Sum256(a.Command)
+	fields := []any{
+		"index", a.Index, "term", a.Term, "state", hex.EncodeToString(a.State[:]), "epoch", a.Epoch, "revision", a.Revision,
+		"effective", a.Effective, "restored", a.Restored,
 	}
-	sum, state := sha256.Sum256(command), hash()
-	Event("applied", "index", index, "term", term,
-		"command", hex.EncodeToString(sum[:]), "state", hex.EncodeToString(state[:]))
+	if !a.Restored {
+		fields = append(fields, "command", hex.EncodeToString(sum[:]), "request", hex.EncodeToString(a.Request))
+	}
+	Event("applied", fields...)
 }
 
 // Event records something that happened, with alternating keys and values.
@@ -151,7 +157,7 @@ func Event(kind string, fields ...any) {
 	if trace.file == nil {
 		return
 	}
-	record := map[string]any{"t": time.Now().UnixNano(), "kind": kind, "pid": os.Getpid()}
+	record := map[string]any{"t": time.Now().UnixNano(), "m": monotonic(), "kind": kind, "pid": os.Getpid()}
 	for i := 0; i+1 < len(fields); i += 2 {
 		record[fmt.Sprint(fields[i])] = fields[i+1]
 	}

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfast-dev/holdfast/internal/seam"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 )
 
@@ -103,6 +104,9 @@ func (m *Machine) Restore(r io.Reader) error {
 	for i := range v.outcomes.len() {
 		k := v.outcomes.at(i)
 		requests[k.id] = k
+	}
+	if seam.Bug(seam.RequestsForgotten) {
+		clear(requests)
 	}
 	m.requests = requests
 	m.view.Store(v)

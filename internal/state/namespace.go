@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
 // content is a namespace as a view holds it. It is immutable once the view is
@@ -97,6 +98,12 @@ func (n *Namespace) Since(from uint64) (document.Delta, bool) {
 	for k, r := range n.byRevision.From(revised{revision: from + 1}) {
 		if r != nil {
 			d.Puts = append(d.Puts, r)
+			if seam.Bug(seam.DeltasTooShort) {
+				break
+			}
+			continue
+		}
+		if seam.Bug(seam.DeltasWithoutDeletes) {
 			continue
 		}
 		t, _ := n.dead.Get(k.Key)

@@ -3,6 +3,7 @@ package state
 import (
 	"math"
 
+	"github.com/holdfast-dev/holdfast/internal/seam"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 )
 
@@ -53,7 +54,7 @@ func (k *kept) size() int {
 // age and its place in the log, and so how much later a leader may append it
 // than others which it stamped later.
 func (d *draft) recall(id requestID, body [32]byte, ageMs int64) (*kept, *Rejection) {
-	if k, ok := d.requests[id]; ok {
+	if k, ok := d.requests[id]; ok && !seam.Bug(seam.RetriesApplied) {
 		if k.body != body {
 			return nil, reject(ReasonRequestIDReused, "the request id was used for another write at revision %d", k.outcome.Revision)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/btree"
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/seam"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 )
 
@@ -184,6 +185,9 @@ func (d *draft) swapIn(backup *View, cmd *storagev1.Command, nonce uint64) []str
 	d.epoch = document.Epoch{Lineage: backup.epoch.Lineage, Counter: backup.epoch.Counter + 1, Nonce: nonce}
 	if own.epoch.Lineage == backup.epoch.Lineage {
 		d.epoch.Counter = max(own.epoch.Counter, backup.epoch.Counter) + 1
+	}
+	if seam.Bug(seam.RestoreKeepsEpoch) {
+		d.epoch = own.epoch
 	}
 	d.revision = max(own.revision, backup.revision) + 1
 	d.now = max(own.now, backup.now)

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/seam"
 	storagev1 "github.com/holdfast-dev/holdfast/proto/holdfast/storage/v1"
 )
 
@@ -262,6 +263,9 @@ func (b *builder) tombstone(record *storagev1.SnapshotRecord_Tombstone) error {
 		return corrupt("%s is alive and has a tombstone", t.Key)
 	}
 	b.d.bury(s, t)
+	if seam.Bug(seam.TombstonesUnindexed) {
+		s.byRevision.Delete(b.d.edit, revised{t.Revision, t.Key})
+	}
 	return nil
 }
 

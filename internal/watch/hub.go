@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/holdfast-dev/holdfast/internal/seam"
 	"github.com/holdfast-dev/holdfast/internal/state"
 )
 
@@ -64,6 +65,9 @@ func (h *Hub) Subscribe(namespace string, c Cursor) (*Sub, error) {
 	if _, err := c.compare(v, false); err != nil {
 		h.counters.refused(err)
 		return nil, err
+	}
+	if seam.Bug(seam.ResumesFromNow) && c.Epoch == v.Epoch() {
+		c.Revision = max(c.Revision, v.Revision())
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -30,6 +30,7 @@ func notLimits() map[string]string {
 	return map[string]string{
 		"internal/health.maxPenalty":          "an exponent; max_dwell bounds the pause",
 		"internal/health.maxWeight":           "what a vote weighs",
+		"internal/node.minSnapshotInterval":   "how often a short log is looked at",
 		"internal/api.maxBackoff":             "a pause",
 		"internal/api.minBackoff":             "a pause",
 		"internal/api.maxCatchUp":             "how long a write that is committed waits for this server",
