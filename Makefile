@@ -79,8 +79,8 @@ bench: ## Benchmarks of the packages, then the cluster beside their peers (about
 jepsen: ## The long profile of the real-process tests (about 10 min)
 	$(GO) test $(RACE) -count=1 -timeout 40m ./test/cluster -long -v
 
-sim: ## Fleets of 300 and 1,000 instances in virtual time, and 30 real processes (hours, 6 GB)
-	GOMEMLIMIT=5GiB $(GO) test -count=1 -timeout 120m ./test/sim -long -seed $(SIMSEED) -v
+sim: ## Fleets of 300 and 1,000 instances in virtual time, and 30 real processes (about 1 h, 6 GB)
+	GOGC=250 GOMEMLIMIT=5GiB $(GO) test -count=1 -timeout 180m ./test/sim -long -seed $(SIMSEED) -v
 
 conformance: ## Compare CASES fresh flags, drawn from SEED, with flagd's evaluator, and serve other clients (Node 20, npm; about 3 min)
 	@command -v node >/dev/null && command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { \

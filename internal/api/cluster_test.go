@@ -17,7 +17,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfast-dev/holdfast/internal/consensus"
@@ -450,6 +452,20 @@ func expect(t *testing.T, err error, reason string) {
 	info := infoOf(err)
 	if info.GetReason() != reason || info.GetMetadata()[MetaOutcome] != string(row.Outcome) {
 		t.Fatalf("error = %v with %v, want reason %s and outcome %s", err, info, reason, row.Outcome)
+	}
+}
+
+// inTime makes a call with little time, and with more where this machine was too slow to
+// have the answer back before the caller's deadline.
+func inTime(t *testing.T, call func(ctx context.Context) error) error {
+	t.Helper()
+	for limit := 200 * time.Millisecond; ; limit *= 4 {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		err := call(ctx)
+		cancel()
+		if status.Code(err) != codes.DeadlineExceeded || infoOf(err) != nil || limit > 10*time.Second {
+			return err
+		}
 	}
 }
 

@@ -72,10 +72,12 @@ func TestForwardedWriteIsReadHere(t *testing.T) {
 func TestForwardedWriteSucceedsAlsoWhenThisServerLags(t *testing.T) {
 	_, follower := pair(t)
 	follower.replica.hold()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	resp, err := follower.state.Apply(ctx, transactionOf(flag("a", `1`)))
-	if err != nil {
+	var resp *holdfastv1.ApplyResponse
+	tx := transactionOf(flag("a", `1`))
+	if err := inTime(t, func(ctx context.Context) (err error) {
+		resp, err = follower.state.Apply(ctx, tx)
+		return err
+	}); err != nil {
 		t.Fatal(err)
 	}
 	if resp.GetRevision() != 1 || resp.GetHeader().GetRevision() != 0 {
@@ -106,10 +108,10 @@ func TestWriteWaitsForALeader(t *testing.T) {
 func TestWriteWithoutALeaderIsDefinite(t *testing.T) {
 	n := single(t)
 	n.replica.cluster.setLeader("")
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_, err := n.state.Apply(ctx, transactionOf(flag("a", `1`)))
-	expect(t, err, ReasonNoLeader)
+	expect(t, inTime(t, func(ctx context.Context) error {
+		_, err := n.state.Apply(ctx, transactionOf(flag("a", `1`)))
+		return err
+	}), ReasonNoLeader)
 }
 
 func TestDeadLeader(t *testing.T) {
@@ -124,10 +126,10 @@ func TestDeadLeader(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	_, err = follower.state.Apply(ctx, transactionOf(flag("a", `1`)))
-	expect(t, err, ReasonNoLeader)
+	expect(t, inTime(t, func(ctx context.Context) error {
+		_, err := follower.state.Apply(ctx, transactionOf(flag("a", `1`)))
+		return err
+	}), ReasonNoLeader)
 
 	// A write that is under way finds the next leader.
 	done := make(chan error, 1)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/holdfast-dev/holdfast/internal/pace"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
@@ -40,8 +41,8 @@ type participant struct {
 	cancel   context.CancelFunc
 
 	// What follows belongs to the goroutine that reads.
-	bucket bucket
-	warned bool // a record was refused
+	evidence pace.Bucket
+	warned   bool // a record was refused
 
 	mu    sync.Mutex
 	space *fleetSpace // nil while there is none

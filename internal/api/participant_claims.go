@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-dev/holdfast/internal/document"
+	"github.com/holdfast-dev/holdfast/internal/pace"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
@@ -150,7 +151,7 @@ func (p *participant) hands(record []byte) {
 	p.mu.Unlock()
 	result := "taken"
 	switch {
-	case !granted || len(record) > MaxEvidenceBytes || !p.bucket.take(time.Now()):
+	case !granted || len(record) > MaxEvidenceBytes || !p.evidence.Take(time.Now().UnixNano(), 1, pace.Limit{Rate: MaxEvidenceRate, Burst: MaxEvidenceBurst}):
 		result = "dropped"
 	default:
 		if err := space.pool.Take(record, p.who.ID); err != nil {
@@ -162,21 +163,4 @@ func (p *participant) hands(record []byte) {
 		}
 	}
 	p.of.metrics.evidence.WithLabelValues(result).Inc()
-}
-
-// bucket lets MaxEvidenceRate through each second, after a first MaxEvidenceBurst. The
-// zero value is full.
-type bucket struct {
-	spent float64
-	at    time.Time
-}
-
-func (b *bucket) take(now time.Time) bool {
-	b.spent = max(b.spent-now.Sub(b.at).Seconds()*MaxEvidenceRate, 0)
-	b.at = now
-	if b.spent > MaxEvidenceBurst-1 {
-		return false
-	}
-	b.spent++
-	return true
 }

@@ -70,9 +70,10 @@ func TestMinRevisionWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_, err := follower.state.Get(ctx, get("a", &holdfastv1.ReadOptions{MinRevision: 2}))
+	err := inTime(t, func(ctx context.Context) error {
+		_, err := follower.state.Get(ctx, get("a", &holdfastv1.ReadOptions{MinRevision: 2}))
+		return err
+	})
 	expect(t, err, ReasonBehind)
 	if infoOf(err).GetMetadata()[MetaRevision] != "1" {
 		t.Error("BEHIND does not tell where the server is")
@@ -102,26 +103,23 @@ func TestLinearizableReads(t *testing.T) {
 		t.Fatalf("at the leader: %v", err)
 	}
 	// The follower has not applied the write, so the read has to wait for it.
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	_, err := follower.state.Get(ctx, get("a", linearizable))
-	expect(t, err, ReasonBehind)
+	read := func(ctx context.Context) error {
+		_, err := follower.state.Get(ctx, get("a", linearizable))
+		return err
+	}
+	expect(t, inTime(t, read), ReasonBehind)
 	follower.replica.release()
-	if _, err := follower.state.Get(t.Context(), get("a", linearizable)); err != nil {
+	if err := read(t.Context()); err != nil {
 		t.Fatalf("at the follower: %v", err)
 	}
 
 	leader.replica.set(func(r *fakeReplica) {
 		r.readIndex = func(context.Context) (uint64, error) { return 0, errors.New("barrier failed") }
 	})
-	_, err = follower.state.Get(t.Context(), get("a", linearizable))
-	expect(t, err, ReasonUnavailable)
+	expect(t, read(t.Context()), ReasonUnavailable)
 
 	leader.replica.cluster.setLeader("")
-	ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err = follower.state.Get(ctx, get("a", linearizable))
-	expect(t, err, ReasonNoLeader)
+	expect(t, inTime(t, read), ReasonNoLeader)
 }
 
 // listAll reads every page.

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"runtime"
@@ -52,7 +54,7 @@ func openOver(ctx context.Context, tb testing.TB, conn *grpc.ClientConn, hello *
 	}
 	i := &instance{stream: stream, cancel: cancel, mirror: &mirror{content: make(map[string]string), stream: asWatch{stream}}}
 	if hello != nil {
-		if err := stream.Send(&holdfastv1.ConnectRequest{Message: &holdfastv1.ConnectRequest_Hello{Hello: hello}}); err != nil {
+		if err := stream.Send(&holdfastv1.ConnectRequest{Message: &holdfastv1.ConnectRequest_Hello{Hello: hello}}); err != nil && !errors.Is(err, io.EOF) { // the session has ended already; reading it tells why
 			tb.Fatal(err)
 		}
 	}
@@ -90,7 +92,7 @@ func (i *instance) follow(t *testing.T) {
 
 func (i *instance) say(t *testing.T, req *holdfastv1.ConnectRequest) {
 	t.Helper()
-	if err := i.stream.Send(req); err != nil {
+	if err := i.stream.Send(req); err != nil && !errors.Is(err, io.EOF) { // as above
 		t.Fatal(err)
 	}
 }

@@ -28,28 +28,25 @@ func (hung) Propose(ctx context.Context, _ *storagev1.Command) (state.Result, er
 	return state.Result{}, ctx.Err()
 }
 
-// TestWaitsAreBounded lets callers without a deadline wait for what never comes,
-// in fake time.
+// TestWaitsAreBounded lets callers wait for what never comes, in fake time: without a
+// deadline to the limit, and with one until shortly before, so that they hear why.
 func TestWaitsAreBounded(t *testing.T) {
 	tests := map[string]struct {
 		limit  time.Duration
 		reason string
-		call   func(t *testing.T, c *fakeCluster, client holdfastv1.StateServiceClient) error
+		call   func(ctx context.Context, c *fakeCluster, client holdfastv1.StateServiceClient) error
 	}{
-		"a read for its revision": {MaxReadWait, ReasonBehind, func(t *testing.T, _ *fakeCluster, client holdfastv1.StateServiceClient) error {
-			t.Helper()
-			_, err := client.Get(t.Context(), get("a", &holdfastv1.ReadOptions{MinRevision: 99}))
+		"a read for its revision": {MaxReadWait, ReasonBehind, func(ctx context.Context, _ *fakeCluster, client holdfastv1.StateServiceClient) error {
+			_, err := client.Get(ctx, get("a", &holdfastv1.ReadOptions{MinRevision: 99}))
 			return err
 		}},
-		"a write for a leader": {MaxLeaderWait, ReasonNoLeader, func(t *testing.T, c *fakeCluster, client holdfastv1.StateServiceClient) error {
-			t.Helper()
+		"a write for a leader": {MaxLeaderWait, ReasonNoLeader, func(ctx context.Context, c *fakeCluster, client holdfastv1.StateServiceClient) error {
 			c.setLeader("")
-			_, err := client.Apply(t.Context(), transactionOf(flag("a", `1`)))
+			_, err := client.Apply(ctx, transactionOf(flag("a", `1`)))
 			return err
 		}},
-		"a write for its outcome": {MaxWriteTime, ReasonUnknownOutcome, func(t *testing.T, _ *fakeCluster, client holdfastv1.StateServiceClient) error {
-			t.Helper()
-			_, err := client.Apply(t.Context(), transactionOf(flag("a", `1`)))
+		"a write for its outcome": {MaxWriteTime, ReasonUnknownOutcome, func(ctx context.Context, _ *fakeCluster, client holdfastv1.StateServiceClient) error {
+			_, err := client.Apply(ctx, transactionOf(flag("a", `1`)))
 			return err
 		}},
 	}
@@ -60,9 +57,19 @@ func TestWaitsAreBounded(t *testing.T) {
 				client, stop := serveInMemory(t, c.replicas[0])
 				defer stop()
 				began := time.Now()
-				expect(t, test.call(t, c, client), test.reason)
+				expect(t, test.call(t.Context(), c, client), test.reason)
 				if took := time.Since(began); took < test.limit || took > test.limit+time.Second {
 					t.Errorf("it took %s, want %s", took, test.limit)
+				}
+				if test.reason == ReasonUnknownOutcome {
+					return // without an answer it is unknown as well
+				}
+				began = time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+				defer cancel()
+				expect(t, test.call(ctx, c, client), test.reason)
+				if took := time.Since(began); took < 1700*time.Millisecond || took > 1900*time.Millisecond {
+					t.Errorf("with 2 s it took %s", took)
 				}
 			})
 		})

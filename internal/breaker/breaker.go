@@ -3,6 +3,8 @@ package breaker
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/hash"
 )
 
 // Class is what a result says about the dependency.
@@ -59,16 +61,17 @@ func unheard() Ticket { return newTicket(0, 1) }
 // Breaker guards one dependency. Its methods may be called at the same time; none
 // waits.
 type Breaker struct {
-	round atomic.Pointer[round]
-	_     [56]byte // what is read by each call apart from what is written
-	stale atomic.Uint64
+	round    atomic.Pointer[round]
+	canaries *Canaries // nil: it waits for no other
+	_        [48]byte  // what is read by each call apart from what is written
+	stale    atomic.Uint64
 }
 
 // New returns a closed breaker. The seed decides its jitter and which calls its
 // ramp admits: breakers of different instances need different ones.
 func New(now int64, s Settings, seed uint64) *Breaker {
 	b := new(Breaker)
-	first := &round{rules: newRules(s), seed: mix(seed)}
+	first := &round{rules: newRules(s), seed: hash.Nth(seed)}
 	b.round.Store(first.next(now, Closed))
 	return b
 }
@@ -141,9 +144,17 @@ func (b *Breaker) ramp(now int64, r *round) (a Admission, done bool) {
 		}
 		return rejected(r, r.until-now, nil), true
 	}
+	if r.state == Hearsay {
+		if turn := b.canaries.turn(r); now < turn {
+			return rejected(r, turn-now, nil), true
+		}
+	}
 	next := r.stepped(now)
 	if !b.round.CompareAndSwap(r, next) {
 		return a, false
+	}
+	if next.state == Hearsay {
+		b.canaries.went(now, next)
 	}
 	return admitted(next, newEvent(now, r, next, RampDone)), true
 }

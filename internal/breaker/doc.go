@@ -72,11 +72,15 @@
 //     Released from ForcedClosed it is closed, with what it saw meanwhile.
 //   - Hearsay is Closed with a share of the calls: the same generation and the same
 //     statistics, so that calls under way count and what opens the breaker is its own
-//     experience, never the say of others. Beside the share a call goes through after a
-//     second, and again after two, four and so on, or a second after a success.
+//     experience, never the say of others. Beside the share a call goes through after 5
+//     seconds, or Timeout if that is less, and again after twice as long each time, up to
+//     half a minute; or a second after a success. Breakers that Share their Canaries take
+//     turns in that, those first that have tried the least, until one goes well.
 //     VetoSuccesses good results in a row end it, whatever others say, so that it needs no
 //     end of its own. They are the first successes of the Closed that follows, with
 //     nothing else seen: it takes new failures to heed again.
+//   - Whose last result is a success heeds nobody because of a suspicion, however many
+//     failures the window holds.
 //   - Others may say when to probe, but not before what the dependency ordered, and not
 //     later than 10 times MaxTimeout after the breaker's own time.
 //   - What is decided about a round from outside names its generation, and does nothing

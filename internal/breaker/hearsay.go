@@ -1,17 +1,52 @@
 package breaker
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 const (
 	// firstCanary is how long one that is open by hearsay waits, give or take Jitter, until it
-	// lets a call through whatever the share is. Each such call doubles the wait for the next
-	// one, up to lastCanary; a success ends that.
-	firstCanary = time.Second
+	// lets a call through whatever the share is, or Timeout where that is less: hearsay holds
+	// back no longer than own evidence would. Each such call doubles the wait for the next
+	// one, up to lastCanary. After a good result it is nextCanary.
+	firstCanary = 5 * time.Second
+	nextCanary  = time.Second
 	lastCanary  = 30 * time.Second
 	// patience is how many times MaxTimeout, give or take Jitter, probes can be postponed
 	// beyond the breaker's own time: others may be lying, or gone.
 	patience = 10
 )
+
+// Canaries is what the breakers of one dependency share, so that one that is dead gets no
+// more canaries from an instance with ten methods than from one with one: a canary waits as
+// long after the last one of any of them as after its own last one. So those that have not
+// been tried yet come first, since one method may be well while others are not; and once one
+// has gone well nobody waits for another. The zero value is ready to use.
+type Canaries struct{ last atomic.Int64 }
+
+// Share lets the breaker take turns with others in letting canaries through. It has to be
+// called before any other method.
+func (b *Breaker) Share(c *Canaries) { b.canaries = c }
+
+// turn is when a canary may go, its own time being up.
+func (c *Canaries) turn(r *round) int64 {
+	if c == nil || r.good > 0 {
+		return 0
+	}
+	return c.last.Load() + int64(r.jittered(r.wait))
+}
+
+// went notes that a canary of a round went. Of two in the same instant either is noted.
+func (c *Canaries) went(now int64, r *round) {
+	switch {
+	case c == nil:
+	case r.good > 0:
+		c.last.Store(0)
+	default:
+		c.last.Store(now)
+	}
+}
 
 // ProbeResult is what a probe found.
 type ProbeResult uint8
@@ -38,7 +73,7 @@ func (b *Breaker) Heed(now int64, suspects, idle bool) *Event {
 		}
 		next := r.with(func(n *round) {
 			n.state, n.since, n.good = Hearsay, now, 0
-			n.canary(now, firstCanary)
+			n.canary(now, min(firstCanary, n.rules.Timeout))
 		})
 		if b.round.CompareAndSwap(r, next) {
 			return newEvent(now, r, next, Fleet)
@@ -62,20 +97,21 @@ func (b *Breaker) Dismiss(now int64) *Event {
 
 // Postpone says when probes may begin, earlier or later than by the breaker's own rules,
 // but not earlier than what the dependency ordered and not later than patience allows. It
-// tells whether the breaker is open and of this generation.
+// tells whether that is another time than before: the breaker is open, and of this generation.
 func (b *Breaker) Postpone(generation uint64, until int64) bool {
 	for {
 		r := b.round.Load()
 		if r.state != Open || r.generation != generation {
 			return false
 		}
-		next := r.with(func(n *round) {
-			n.until = min(until, n.own+patience*int64(n.jittered(n.rules.MaxTimeout)))
-			if n.ordered {
-				n.until = max(n.until, n.own)
-			}
-		})
-		if b.round.CompareAndSwap(r, next) {
+		at := min(until, r.own+patience*int64(r.jittered(r.rules.MaxTimeout)))
+		if r.ordered {
+			at = max(at, r.own)
+		}
+		if at == r.until {
+			return false
+		}
+		if b.round.CompareAndSwap(r, r.with(func(n *round) { n.until = at })) {
 			return true
 		}
 	}
@@ -111,8 +147,8 @@ func (b *Breaker) Recover(now int64, generation uint64) *Event {
 }
 
 // Heeds tells whether the breaker is closed and would believe others: where suspects is true
-// because of a failure in the window, where idle is true for want of calls. Its own
-// successes within VetoWindow let it believe nobody.
+// because its last result is a failure and in the window, where idle is true for want of
+// calls. Its own successes within VetoWindow let it believe nobody.
 func (b *Breaker) Heeds(now int64, suspects, idle bool) bool {
 	return b.round.Load().heeds(now, suspects, idle)
 }
@@ -134,7 +170,7 @@ func (r *round) heeds(now int64, suspects, idle bool) bool {
 	if r.state != Closed || r.vetoes(now) {
 		return false
 	}
-	if suspects && r.stats.failed.sum(r.stats.slice(now)) > 0 {
+	if suspects && r.stats.streak.Load() > 0 && r.stats.failed.sum(r.stats.slice(now)) > 0 {
 		return true
 	}
 	return idle && r.stats.counts(now).Calls == 0
@@ -146,7 +182,7 @@ func (r *round) vetoes(now int64) bool {
 
 // canary lets the next call through after a wait, in a round that nobody else has seen yet.
 func (r *round) canary(now int64, wait time.Duration) {
-	r.wait = min(wait, lastCanary)
+	r.wait = wait
 	r.until = now + int64(r.jittered(r.wait))
 }
 
@@ -164,7 +200,7 @@ func (r *round) heard(now int64, c Class, slow bool) (*round, Reason) {
 	case r.good+1 < r.rules.VetoSuccesses:
 		return r.with(func(n *round) {
 			n.good++
-			if n.canary(now, firstCanary); n.until > r.until {
+			if n.canary(now, min(nextCanary, n.rules.Timeout)); n.until > r.until {
 				n.until = r.until
 			}
 		}), 0

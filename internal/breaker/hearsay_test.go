@@ -54,8 +54,17 @@ func TestHearsay(t *testing.T) {
 				f.Fatal("heeds")
 			}
 		}},
+		{"F1 a failure that a success followed is no suspicion", heeding, func(f *fixture) {
+			f.calls(Failure, Success)
+			if f.Heed(f.now, true, false) != nil {
+				f.Fatal("heeds")
+			}
+			f.calls(Failure)
+			f.event = f.Heed(f.now, true, false)
+			f.changed(Closed, Hearsay, Fleet)
+		}},
 		{"F2 successes of its own are a veto, as long as they are recent", heeding, func(f *fixture) {
-			f.calls(Failure, Failure, Success, Success, Success)
+			f.calls(Success, Success, Success, Failure, Failure)
 			if f.Heed(f.now, true, true) != nil || !f.Vetoes(f.now) {
 				f.Fatal("heeds in spite of successes")
 			}
@@ -72,7 +81,7 @@ func TestHearsay(t *testing.T) {
 		}},
 		{"F4 it rejects, says until when, and lets a call through now and then", heeding, func(f *fixture) {
 			f.heed()
-			for _, wait := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+			for _, wait := range []time.Duration{5, 10, 20, 30, 30} {
 				wait *= time.Second
 				if d := f.reject(); d != wait {
 					f.Fatal(d)
@@ -84,7 +93,7 @@ func TestHearsay(t *testing.T) {
 				f.record(f.admit(), Neutral)
 			}
 			f.is(Hearsay)
-			if c := f.snapshot().Counts; c.Rejected != 14 {
+			if c := f.snapshot().Counts; c.Rejected != 10 {
 				f.Fatalf("%+v", c)
 			}
 		}},
@@ -100,6 +109,16 @@ func TestHearsay(t *testing.T) {
 			f.pass(time.Second / 2)
 			f.record(newTicket(f.Generation(), 0), Success) // which was under way
 			if d := f.reject(); d != time.Second/2 {
+				f.Fatal(d)
+			}
+		}},
+		{"F4 it waits no longer than it would be open by its own evidence", func(s *Settings) { heeding(s); s.Timeout = 200 * time.Millisecond }, func(f *fixture) {
+			f.heed()
+			if d := f.reject(); d != 200*time.Millisecond {
+				f.Fatal(d)
+			}
+			f.canary(Success)
+			if d := f.reject(); d != 200*time.Millisecond {
 				f.Fatal(d)
 			}
 		}},
@@ -123,7 +142,7 @@ func TestHearsay(t *testing.T) {
 			f.is(Hearsay)
 			f.canary(Failure)
 			f.changed(Hearsay, Open, TooManyFailures)
-			if s := f.snapshot(); s.OpenFor != 5*time.Second || s.Opened.Failures != 5 || s.OpenedBy != TooManyFailures {
+			if s := f.snapshot(); s.OpenFor != 5*time.Second || s.Opened.Streak != 5 || s.OpenedBy != TooManyFailures {
 				f.Fatalf("%+v", s)
 			}
 		}},
@@ -275,7 +294,9 @@ func TestFleetProbes(t *testing.T) {
 		}},
 		{"P1 but not for ever", ramped, func(f *fixture) {
 			f.trip()
-			f.Postpone(generation(f), f.now+int64(1000*time.Hour))
+			if !f.Postpone(generation(f), f.now+int64(1000*time.Hour)) || f.Postpone(generation(f), f.now+int64(2000*time.Hour)) {
+				f.Fatal("not moved once")
+			}
 			if d := f.snapshot().OpenFor; d != 5*time.Second+patience*time.Minute {
 				f.Fatal(d)
 			}
@@ -374,7 +395,7 @@ func TestFleetProbes(t *testing.T) {
 			f.Force(f.now, false)
 			f.Release(f.now)
 			f.Heed(f.now, false, true)
-			waits(11 * time.Second)
+			waits(15 * time.Second)
 		}},
 	})
 }
@@ -389,9 +410,53 @@ func TestCanariesOfManyDoNotMeet(t *testing.T) {
 		all = append(all, b.Admit(0).RetryAfter)
 	}
 	slices.Sort(all)
-	if all[0] < 800*time.Millisecond || all[99] > 1200*time.Millisecond || all[75]-all[25] < 100*time.Millisecond {
+	if all[0] < 4*time.Second || all[99] > 6*time.Second || all[75]-all[25] < 500*time.Millisecond {
 		t.Fatal(all)
 	}
+}
+
+// TestCanariesOfOneDependency: methods take turns, those first that have not been tried,
+// until one goes well.
+func TestCanariesOfOneDependency(t *testing.T) {
+	var canaries Canaries
+	var all [3]*fixture
+	for i := range all {
+		all[i] = newFixture(t, heeding)
+		all[i].Share(&canaries)
+		all[i].calls(Failure)
+		all[i].Heed(all[i].now, true, false)
+	}
+	pass := func(d time.Duration) {
+		for _, f := range all {
+			f.pass(d)
+		}
+	}
+	waits := func(f *fixture, want time.Duration) {
+		t.Helper()
+		if d := f.reject(); d != want {
+			t.Fatalf("waits %v, want %v", d, want)
+		}
+	}
+	a, b, well := all[0], all[1], all[2]
+	pass(5 * time.Second)
+	a.calls(Failure)
+	waits(b, 5*time.Second)
+	waits(a, 10*time.Second)
+	pass(5 * time.Second)
+	b.calls(Failure)
+	waits(b, 10*time.Second)
+	pass(5 * time.Second)
+	waits(a, 5*time.Second) // its own time is up, as is that of another who has not been tried
+	well.calls(Success)
+	waits(a, 10*time.Second)
+
+	pass(time.Second)
+	well.calls(Success)
+	a.calls(Neutral)
+	waits(b, 4*time.Second)
+	pass(time.Second)
+	well.calls(Success)
+	well.changed(Hearsay, Closed, Vetoed)
 }
 
 // TestHearsayAtTheSameInstant: of two changes at once one is made, and told once.

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/hash"
 )
 
 // State is what a breaker does with calls.
@@ -127,16 +129,8 @@ func (r *round) longer() time.Duration {
 
 // jittered draws a time from around d, always the same one in the same generation.
 func (r *round) jittered(d time.Duration) time.Duration {
-	u := float64(mix(r.seed+r.generation)>>11)/(1<<53)*2 - 1
+	u := float64(hash.Nth(r.seed+r.generation)>>11)/(1<<53)*2 - 1
 	return max(time.Duration(float64(d)*(1+r.rules.Jitter*u)), 1)
-}
-
-// mix is the finalizer of SplitMix64: neighbours in, independent numbers out.
-func mix(x uint64) uint64 {
-	x *= 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
 }
 
 // probing is half-open with its first probe under way.
@@ -221,7 +215,7 @@ func (r *round) recovering(now int64) *round {
 func (r *round) stepped(now int64) *round {
 	return r.with(func(n *round) {
 		if r.state == Hearsay {
-			n.canary(now, 2*r.wait)
+			n.canary(now, min(2*r.wait, lastCanary))
 			return
 		}
 		n.seen, n.until = false, now+int64(r.rules.RampStep)
@@ -240,7 +234,7 @@ func (r *round) admits() bool {
 	if share == 1 {
 		return true
 	}
-	draw := mix(r.seed ^ mix(r.generation+r.stats.offered.Add(1)))
+	draw := hash.Nth(r.seed ^ hash.Nth(r.generation+r.stats.offered.Add(1)))
 	return float64(draw>>11)/(1<<53) < share
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/list"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"slices"
 	"sync"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/clock"
 	"github.com/holdfast-dev/holdfast/internal/health"
+	"github.com/holdfast-dev/holdfast/internal/pace"
+	"github.com/holdfast-dev/holdfast/internal/seam"
 	"github.com/holdfast-dev/holdfast/internal/trust"
 )
 
@@ -23,6 +26,9 @@ const (
 	// whoever sends them: with 60 µs for each, 6 % of a core at most.
 	verifyRate  = 1000
 	verifyBurst = 2000
+	// recentRecords is how many records are known by a hash of their bytes. Of two with
+	// the same place the older one is read again each time that it comes.
+	recentRecords = 1024
 	// timeTolerance is how far the state time in a record may be off: more than two
 	// estimates of it differ, and less than numbers of records are remembered for.
 	timeTolerance = 2 * time.Minute
@@ -57,15 +63,18 @@ type Store struct {
 	mu      sync.Mutex // of everything below; never held while verifying or calling out
 	signers *trust.Signers
 	table   *health.Table
+	recent  [recentRecords]string        // whose record has bytes with that hash, perhaps
 	known   map[string]trust.Certificate // verified, by their bytes
-	paces   map[string]*pace             // by id, of those held
-	checks  pace
+	paces   map[string]*pace.Bucket      // by id, of those held
+	checks  pace.Bucket
 	changes list.List                // of change, the newest last
 	places  map[string]*list.Element // in changes, by id
 	version uint64                   // of the newest change
 	changed chan struct{}            // closed at the next change; nil while nobody waits
 
 	population map[string]health.Population // by service
+
+	seed maphash.Seed // fixed
 }
 
 // change is that something new was heard of an instance.
@@ -86,8 +95,8 @@ func NewStore(config StoreConfig) *Store {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Store{
-		config: config, table: health.NewTable(0),
-		known: map[string]trust.Certificate{}, paces: map[string]*pace{}, places: map[string]*list.Element{},
+		config: config, table: health.NewTable(0), seed: maphash.MakeSeed(),
+		known: map[string]trust.Certificate{}, paces: map[string]*pace.Bucket{}, places: map[string]*list.Element{},
 	}
 }
 
@@ -174,6 +183,9 @@ func (s *Store) take(b []byte, only string) (id string, news bool, err error) {
 	if r.envelope, err = decode(b); err != nil {
 		return "", false, s.refuse(malformed, fmt.Errorf("take record: %w", err))
 	}
+	if id := s.twin(r.sealed); id != "" && (only == "" || id == only) {
+		return id, false, s.refuse(stale, nil)
+	}
 	if r.is, err = health.DecodeRecord(r.record); err != nil {
 		return "", false, s.refuse(malformed, fmt.Errorf("take record: %w", err))
 	}
@@ -194,6 +206,21 @@ func (s *Store) take(b []byte, only string) (id string, news bool, err error) {
 	}
 	return s.put(&c, &r, claim.Signers)
 }
+
+// twin returns the instance whose record with the very same bytes is held. Most of what
+// comes in by gossip has come before: it need not be read to know that.
+func (s *Store) twin(sealed []byte) string {
+	at := s.slot(sealed)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expire()
+	if held, ok := s.table.Get(s.recent[at]); ok && bytes.Equal(held.Raw, sealed) {
+		return held.ID
+	}
+	return ""
+}
+
+func (s *Store) slot(sealed []byte) uint64 { return maphash.Bytes(s.seed, sealed) % recentRecords }
 
 // claim returns what is to be verified, and the certificate as it reads.
 func (s *Store) claim(e *envelope) (Claim, trust.Certificate, error) {
@@ -228,12 +255,11 @@ func (s *Store) wanted(id string, r *parcel) outcome {
 		return stale
 	case r.age >= health.TTL || old:
 		return late
-	case p != nil && !p.ready(now, recordRate, recordBurst):
+	case p != nil && p.Wait(now, 1, pace.Limit{Rate: recordRate, Burst: recordBurst}) > 0:
 		return fast
-	case !s.checks.ready(now, verifyRate, verifyBurst):
+	case !s.checks.Take(now, 1, pace.Limit{Rate: verifyRate, Burst: verifyBurst}):
 		return busy
 	}
-	s.checks.spend()
 	return merged
 }
 
@@ -256,14 +282,17 @@ func (s *Store) put(c *trust.Certificate, r *parcel, by *trust.Signers) (id stri
 	}
 	what := s.table.Put(now, originOf(c), r.is, bytes.Clone(r.sealed), r.age)
 	if what == health.New {
+		s.recent[s.slot(r.sealed)] = c.ID
 		p := s.paces[c.ID]
 		if p == nil {
-			p = new(pace)
+			p = new(pace.Bucket)
 			s.paces[c.ID] = p
 		}
-		p.ready(now, recordRate, recordBurst)
-		p.spend()
+		p.Take(now, 1, pace.Limit{Rate: recordRate, Burst: recordBurst})
 		s.note(c.ID)
+		if seam.Enabled {
+			trace(c.ID, &r.is)
+		}
 	}
 	s.mu.Unlock()
 	switch what {
@@ -291,6 +320,9 @@ func (s *Store) own(c *trust.Certificate, is health.Record, sealed []byte) {
 	what := s.table.Put(s.now(), originOf(c), is, sealed, 0)
 	if what == health.New {
 		s.note(c.ID)
+		if seam.Enabled {
+			trace(c.ID, &is)
+		}
 	}
 	s.mu.Unlock()
 	if what == health.New {
@@ -345,6 +377,7 @@ func (s *Store) refuse(why outcome, err error) error {
 // expire forgets what is too old. The caller holds mu.
 func (s *Store) expire() {
 	for _, id := range s.table.Expire(s.now()) {
+		seam.Event("forgotten", "origin", id)
 		delete(s.paces, id)
 		if at, ok := s.places[id]; ok {
 			s.changes.Remove(at)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/guard"
 	"github.com/holdfast-dev/holdfast/internal/health"
+	"github.com/holdfast-dev/holdfast/internal/pace"
 )
 
 const (
@@ -22,7 +23,7 @@ type voice struct {
 	incarnation, sequence uint64
 	due                   int64 // when to say it again; 0 if there was nothing to say
 	doubt                 health.Doubt
-	pace                  pace
+	pace                  pace.Bucket
 }
 
 // spoken is what was said of one dependency.
@@ -71,9 +72,11 @@ func (s *spoken) wish(now int64, r *health.Report, urgency health.Urgency, pause
 }
 
 // differs tells whether others conclude something else from a report than from what was
-// said before.
+// said before. Praise that holds no longer outweighs those who find it broken, and rounds
+// are of those who probe.
 func differs(said, r *health.Report) bool {
-	return accuses(said.Opinion) != accuses(r.Opinion) || said.Probe != r.Probe || said.Round != r.Round
+	return accuses(said.Opinion) != accuses(r.Opinion) || said.Opinion == health.Well && r.Opinion != health.Well ||
+		said.Probe != r.Probe || said.Round != r.Round && accuses(r.Opinion)
 }
 
 func accuses(o health.Opinion) bool { return o == health.Open || o == health.Probing }
@@ -105,10 +108,10 @@ func (m *Member) speak(l *look) int64 {
 	if !urgent && (v.due == 0 || l.now < v.due) {
 		return v.due
 	}
-	if !v.pace.ready(l.now, voiceRate, voiceBurst) {
-		return l.now + int64(v.pace.wait(voiceRate))
+	limit := pace.Limit{Rate: voiceRate, Burst: voiceBurst}
+	if !v.pace.Take(l.now, 1, limit) {
+		return l.now + int64(v.pace.Wait(l.now, 1, limit))
 	}
-	v.pace.spend()
 	if len(firm) == 0 {
 		riding = nil
 	}

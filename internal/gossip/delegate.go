@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
 // delegate is what the library calls. Its event methods, and NotifyAlive, run under
@@ -135,6 +137,7 @@ func (d delegate) NotifyAlive(n *memberlist.Node) error {
 
 // NotifyJoin implements memberlist.EventDelegate.
 func (d delegate) NotifyJoin(n *memberlist.Node) {
+	seam.Event("member", "pool", d.p.config.Label, "name", n.Name, "here", true)
 	d.p.arrive(Member{Name: n.Name, Addr: nodeAddr(n), Meta: bytes.Clone(n.Meta), Since: time.Now()})
 	poke(d.p.changed)
 }
@@ -142,6 +145,7 @@ func (d delegate) NotifyJoin(n *memberlist.Node) {
 // NotifyLeave implements memberlist.EventDelegate. The library does not tell
 // whether a member left or died.
 func (d delegate) NotifyLeave(n *memberlist.Node) {
+	seam.Event("member", "pool", d.p.config.Label, "name", n.Name, "here", false)
 	d.p.depart(n.Name, nodeAddr(n), time.Now())
 	poke(d.p.changed)
 }

@@ -11,10 +11,12 @@ const (
 	nameLimit = 128
 	// lostLimit and lostFor bound the memory of members that went. The oldest
 	// is forgotten first; seeds are never forgotten.
-	lostLimit = 128
+	lostLimit = 1024
 	lostFor   = 72 * time.Hour
-	// lostPause is how rarely, at last, a lost member is tried. It grows with the
-	// time that it has been away, so that those that crashed for good cost little.
+	// A lost member is tried again after a sixty-fourth of the time that it has been
+	// away, and no more rarely than lostPause: often enough for a partition of ten
+	// minutes to heal within seconds, and those that crashed for good cost little.
+	lostShare = 64
 	lostPause = time.Minute
 	// leaverLimit bounds the farewells of members that are still there. When it
 	// is reached all are forgotten: their senders are then tried again for a while.
@@ -84,27 +86,30 @@ func (p *Pool) lose(name, addr string, now time.Time) {
 	delete(p.lost, oldest)
 }
 
-// lostDue returns up to n lost addresses whose time has come, those that have waited
-// longest.
-func (p *Pool) lostDue(now time.Time, n int) []string {
+// lostDue returns up to n lost members whose time has come: half of them are those that
+// went last, so that they are tried soon however many are gone for good, and the others
+// those that have waited longest.
+func (p *Pool) lostDue(now time.Time, n int) []address {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var due []string
+	var due []address
 	for addr, d := range p.lost {
 		switch {
 		case now.Sub(d.at) > lostFor:
 			delete(p.lost, addr)
 		case !now.Before(d.next):
-			due = append(due, addr)
+			due = append(due, address{d.name, addr})
 		}
 	}
-	slices.SortFunc(due, func(a, b string) int { return p.lost[a].next.Compare(p.lost[b].next) })
+	slices.SortFunc(due, func(a, b address) int { return p.lost[b.addr].at.Compare(p.lost[a.addr].at) })
+	rest := due[min(n/2, len(due)):]
+	slices.SortFunc(rest, func(a, b address) int { return p.lost[a.addr].next.Compare(p.lost[b.addr].next) })
 	due = due[:min(n, len(due))]
-	for _, addr := range due {
-		d := p.lost[addr]
-		pause := min(max(now.Sub(d.at)/4, rejoinInterval), lostPause)
+	for _, a := range due {
+		d := p.lost[a.addr]
+		pause := min(max(now.Sub(d.at)/lostShare, rejoinInterval), lostPause)
 		d.next = now.Add(pause/2 + rand.N(pause))
-		p.lost[addr] = d
+		p.lost[a.addr] = d
 	}
 	return due
 }

@@ -422,8 +422,8 @@ func TestProbeThroughAnother(t *testing.T) {
 		if got := pools[1].Metrics().Dropped; got != before+1 {
 			t.Errorf("dropped %d", got-before)
 		}
-		// Many askers at once.
-		<-time.After(askMemory)
+		// Many askers at once; the first is forgotten.
+		<-time.After(askBurst / askRate * time.Second)
 		for i := range askLimit + 5 {
 			if got := pools[1].mayAsk(fmt.Sprint(i), time.Now()); got != (i < askLimit) {
 				t.Errorf("asker %d: %v", i, got)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/holdfast-dev/holdfast/internal/pace"
 )
 
 const (
@@ -27,7 +29,7 @@ const (
 	// taken in, and warned of.
 	memberLimit = 2000
 	// rejoinInterval is how often lost peers and seeds are tried again.
-	rejoinInterval = 10 * time.Second
+	rejoinInterval = 5 * time.Second
 	// lonelyInterval takes its place while nobody is known, so that servers
 	// started together find each other at once.
 	lonelyInterval = time.Second
@@ -125,7 +127,7 @@ type Pool struct {
 	channels map[string]*Channel // fixed once started, like handlers
 	handlers map[string]*handler
 	queue    queue
-	pushes   bucket
+	pushes   pace.Bucket
 	interval time.Duration // of rounds of gossip, each to fanout members
 	fanout   int
 
@@ -144,8 +146,8 @@ type Pool struct {
 	bulky     map[entry]item
 	bulkyBusy bool
 	probes    map[[8]byte]chan byte
-	asked     map[string]*bucket // questions of members to probe others
-	ended     bool               // no worker may start
+	asked     map[string]*pace.Bucket // questions of members to probe others
+	ended     bool                    // no worker may start
 
 	inbox      chan []byte
 	wake       chan struct{} // holds at most one token, like the next three
@@ -188,7 +190,7 @@ func New(config Config) (*Pool, error) {
 		config: config, name: name, log: config.logger(), budget: packetBudget(config),
 		channels: make(map[string]*Channel), handlers: make(map[string]*handler),
 		members: make(map[string]*member), lost: make(map[string]departure), leavers: make(map[string]bool),
-		probes: make(map[[8]byte]chan byte), asked: make(map[string]*bucket),
+		probes: make(map[[8]byte]chan byte), asked: make(map[string]*pace.Bucket),
 		inbox: make(chan []byte, inboxSize), wake: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 		meta: make(chan struct{}, 1), rejoinNow: make(chan struct{}, 1),
 		sends: make(chan struct{}, sendLimit), probeSends: make(chan struct{}, probeSends),

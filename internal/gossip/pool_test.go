@@ -395,35 +395,38 @@ func TestLostIsBounded(t *testing.T) {
 	if _, ok := p.lost["10.0.0.1:0"]; ok {
 		t.Fatal("the oldest was kept")
 	}
-	// Each is tried by and by, at first often and then rarely.
+	// Each is tried by and by.
 	now = now.Add(time.Hour)
 	tried := make(map[string]int)
-	for range 60 {
+	for range 240 {
 		due := p.lostDue(now, rejoinBatch)
 		if len(due) > rejoinBatch {
 			t.Fatalf("%d at once", len(due))
 		}
-		for _, addr := range due {
-			tried[addr]++
+		for _, a := range due {
+			tried[a.addr]++
 		}
 		now = now.Add(rejoinInterval)
 	}
 	if len(tried) != lostLimit {
-		t.Errorf("%d of %d tried in ten minutes", len(tried), lostLimit)
+		t.Errorf("%d of %d tried in twenty minutes", len(tried), lostLimit)
 	}
+	// One that went just now is tried within half a minute for the first ten minutes,
+	// however many wait, and then more rarely.
 	p.lose("y", "10.0.0.2:1", now)
-	early, late := 0, 0
-	for i := range 120 {
-		if slices.Contains(p.lostDue(now, lostLimit), "10.0.0.2:1") {
-			if i < 6 {
-				early++
+	last, longest, tries := now, time.Duration(0), 0
+	for range 720 {
+		if slices.Contains(p.lostDue(now, rejoinBatch), address{"y", "10.0.0.2:1"}) {
+			if now.Sub(p.lost["10.0.0.2:1"].at) <= 10*time.Minute {
+				longest = max(longest, now.Sub(last))
 			}
-			late++
+			last = now
+			tries++
 		}
 		now = now.Add(rejoinInterval)
 	}
-	if early < 3 || late > 30 || late < 12 {
-		t.Errorf("tried %d times in the first minute, %d times in twenty", early, late)
+	if longest > 25*time.Second || tries > 300 || tries < 90 {
+		t.Errorf("tried %d times in an hour, and at first not for %v", tries, longest)
 	}
 	if got := p.lostDue(now.Add(lostFor+time.Hour), lostLimit); len(got) != 0 || len(p.lost) != 0 {
 		t.Fatalf("%d addresses kept for ever", len(p.lost))

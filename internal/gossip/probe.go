@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/pace"
 )
 
 // The kinds of a probe's messages: a nonce, and what follows. Each has its own
@@ -37,12 +39,11 @@ const (
 	probeLimit = 256
 	probeSends = 8
 	// askRate and askBurst are how often, a second and at once, one member may have
-	// others probed here; askLimit bounds the members that this is remembered of, for
-	// askMemory, and so how many may ask. The rest are refused and counted.
-	askRate   = 2.0
-	askBurst  = 10.0
-	askLimit  = 16
-	askMemory = 5 * time.Second
+	// others probed here; askLimit bounds the members that have asked so lately that
+	// it counts, and so how many may ask. The rest are refused and counted.
+	askRate  = 2
+	askBurst = 10
+	askLimit = 16
 )
 
 // What a probe found out.
@@ -217,20 +218,21 @@ func (p *Pool) probeFor(ctx context.Context, asker string, nonce [8]byte, body [
 }
 
 func (p *Pool) mayAsk(name string, now time.Time) bool {
+	limit := pace.Limit{Rate: askRate, Burst: askBurst}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.asked[name] == nil {
 		for asker, b := range p.asked {
-			if now.Sub(b.last) >= askMemory {
+			if b.Wait(now.UnixNano(), askBurst, limit) == 0 {
 				delete(p.asked, asker)
 			}
 		}
 		if len(p.asked) >= askLimit {
 			return false
 		}
-		p.asked[name] = new(bucket)
+		p.asked[name] = new(pace.Bucket)
 	}
-	return p.asked[name].take(now, askRate, askBurst)
+	return p.asked[name].Take(now.UnixNano(), 1, limit)
 }
 
 func (p *Pool) sendVerdict(ctx context.Context, to address, packet bool, nonce [8]byte, verdict byte) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/holdfast-dev/holdfast/internal/pace"
 )
 
 const (
@@ -17,31 +19,12 @@ const (
 	eagerFanout = 5
 	// eagerRate and eagerBurst bound the messages pushed, each to eagerFanout
 	// members. What is beyond them goes round by the queue only.
-	eagerRate  = 100.0
-	eagerBurst = 100.0
+	eagerRate  = 100
+	eagerBurst = 100
 	// bulkyLimit bounds the records that wait for a stream. Further ones wait for
 	// the periodic exchange.
 	bulkyLimit = 64
 )
-
-// bucket is a token bucket. The zero value is full.
-type bucket struct {
-	mu   sync.Mutex
-	used float64
-	last time.Time
-}
-
-func (b *bucket) take(now time.Time, rate, burst float64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.used = max(0, b.used-rate*now.Sub(b.last).Seconds())
-	b.last = now
-	if b.used+1 > burst {
-		return false
-	}
-	b.used++
-	return true
-}
 
 // batch is a message that holds messages, each behind its length; its own name is
 // empty.
@@ -51,7 +34,7 @@ type batch struct {
 	last    []byte
 }
 
-func newBatch() batch { return batch{bytes: make([]byte, 1, packetSize)} }
+func newBatch() batch { return batch{bytes: []byte{0}} }
 
 func (b *batch) add(e entry, message []byte) {
 	b.bytes, b.entries, b.last = appendBlock(b.bytes, message), append(b.entries, e), message
@@ -71,8 +54,12 @@ func (b *batch) message() []byte {
 // pushEager sends the records that wait for it to a few members at once, several
 // in a packet where they fit.
 func (p *Pool) pushEager() {
+	waiting := p.queue.takePush()
+	if len(waiting) == 0 {
+		return
+	}
 	b := newBatch()
-	for _, it := range p.queue.takePush() {
+	for _, it := range waiting {
 		message := it.channel.news(it)
 		switch {
 		case message == nil:
@@ -94,7 +81,7 @@ func (p *Pool) push(b *batch) {
 	if len(b.entries) == 0 {
 		return
 	}
-	if !p.pushes.take(time.Now(), eagerRate, eagerBurst) {
+	if !p.pushes.Take(time.Now().UnixNano(), 1, pace.Limit{Rate: eagerRate, Burst: eagerBurst}) {
 		p.eagerSkipped.Add(1)
 		return
 	}

@@ -180,6 +180,9 @@ func (q *queue) drop(e entry, taken bool) {
 func (q *queue) takePush() []item {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.push) == 0 {
+		return nil
+	}
 	push := make([]item, len(q.push))
 	for i, it := range q.push {
 		it.eager = false

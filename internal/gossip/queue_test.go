@@ -130,24 +130,6 @@ func TestQueueFillsPackets(t *testing.T) {
 	}
 }
 
-func TestEagerPushesAreBounded(t *testing.T) {
-	var b bucket
-	now := time.Unix(1e9, 0)
-	granted := 0
-	for range 1000 {
-		if b.take(now, 0, 10) {
-			granted++
-		}
-	}
-	if granted != 10 {
-		t.Errorf("%d granted", granted)
-	}
-	now = now.Add(time.Second)
-	if !b.take(now, 1, 10) || b.take(now, 0, 10) {
-		t.Error("one a second is granted")
-	}
-}
-
 func TestPushesCount(t *testing.T) {
 	q := newQueue(2)
 	put(q, "a", true, false, true)

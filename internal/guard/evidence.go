@@ -26,7 +26,8 @@ type Evidence struct {
 	Generation uint64
 	// Calls, Failures and Slow are those in the breaker's window and, of targets that are
 	// not closed again, what they saw when they opened. Successes are those of the last
-	// VetoWindow.
+	// VetoWindow, leaving out those of targets that have failed since, as many times in a row
+	// as make a suspicion: they testify to what was.
 	Calls, Failures, Slow, Successes uint64
 	// Targets were used lately: called, or they rejected calls. Without any the instance has
 	// no traffic. Open ones are among them, Held ones are not; those that are open by hearsay
@@ -64,6 +65,9 @@ func (d *Dependency) Evidence() Evidence {
 	all, well := make([]breaker.Snapshot, 0, len(targets)), false
 	for _, t := range targets {
 		s := t.breaker.Snapshot(now)
+		if s.Counts.Streak >= uint32(p.Fleet.SuspicionThreshold) { //nolint:gosec // at least 1
+			s.Recent = 0
+		}
 		e.Generation += s.Generation
 		e.add(&s, now)
 		well = well || s.State < breaker.HalfOpen && s.Recent >= uint64(p.Fleet.VetoSuccesses) && 2*s.Counts.Failures < s.Counts.Calls //nolint:gosec // at least 1

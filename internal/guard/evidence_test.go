@@ -40,6 +40,21 @@ func TestEvidence(t *testing.T) {
 			func(f *fixture) { fail(f, postMethod, 1); f.ok(postMethod, 1); fail(f, putMethod, 1) },
 			Evidence{Generation: 2, Calls: 3, Failures: 2, Successes: 1, Targets: 2, Suspects: true},
 		},
+		"it was well until a moment ago": {
+			func(f *fixture) { f.ok(postMethod, 5); f.fail(2) },
+			Evidence{Generation: 1, Calls: 7, Failures: 2, Targets: 1, Suspects: true},
+		},
+		"one failure among successes says nothing against them": {
+			func(f *fixture) { f.ok(postMethod, 5); f.fail(1) },
+			Evidence{Generation: 1, Calls: 6, Failures: 1, Successes: 5, Targets: 1},
+		},
+		"open, and another target did well until a moment ago": {
+			func(f *fixture) { f.fail(5); f.ok(putMethod, 6); fail(f, putMethod, 2) },
+			Evidence{
+				State: breaker.Open, Suspects: true, Reason: breaker.TooManyFailures, Generation: 3,
+				Calls: 13, Failures: 7, Targets: 2, OpenTargets: 1, ProbeIn: 5 * time.Second, ProbeOwn: 5 * time.Second,
+			},
+		},
 		"open": {
 			func(f *fixture) { f.ok(postMethod, 2); f.fail(5); pass(2 * time.Second) },
 			Evidence{

@@ -252,8 +252,9 @@ func (t *Target) advise(now int64, h *heed, suspects bool) {
 
 // Postpone lets the first target that is open probe so much later from now, and the others
 // as much later than it as they would have. That may be earlier or later than by their own
-// rules, but not earlier than a server ordered. It tells whether the evidence is still of
-// this generation.
+// rules, but not earlier than a server ordered, nor later than breakers have patience. It tells
+// whether one of them probes at another time than before: none where the evidence is of
+// another generation.
 func (d *Dependency) Postpone(generation uint64, in time.Duration) bool {
 	var (
 		now   = d.guard.now()
@@ -270,11 +271,13 @@ func (d *Dependency) Postpone(generation uint64, in time.Duration) bool {
 		}
 	}
 	later := now + int64(min(max(in, 0), farOff)) - first
-	return d.each(generation, func(t *Target, generation uint64) {
+	moved := false
+	d.each(generation, func(t *Target, generation uint64) {
 		if until, open := own[t]; open {
-			t.breaker.Postpone(generation, until+later)
+			moved = t.breaker.Postpone(generation, until+later) || moved
 		}
 	})
+	return moved
 }
 
 // Unpostpone lets all targets that are open probe by their own rules again. It tells whether

@@ -81,7 +81,7 @@ func TestHeed(t *testing.T) {
 		f.is(readMethod, breaker.Closed)
 		f.is(putMethod, breaker.Hearsay)
 		r := f.rejected(postMethod)
-		if !errors.Is(r, BreakerOpen) || r.By != "fleet" || r.Code != codes.Unavailable || r.RetryAfter != time.Second {
+		if !errors.Is(r, BreakerOpen) || r.By != "fleet" || r.Code != codes.Unavailable || r.RetryAfter != 5*time.Second {
 			t.Errorf("got %+v", r)
 		}
 		if e := f.events[0]; e.Target != postMethod || e.Reason != breaker.Fleet || e.By != "3 of 3 hosts" || e.Counts.Failures != 2 {
@@ -152,12 +152,29 @@ func TestOpenTargetIsSuspicion(t *testing.T) {
 	})
 }
 
+// A dependency that was tried for one target is left alone for another for a while.
+func TestTargetsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, heeding)
+		f.fail(2)
+		_ = f.call(t.Context(), &scripted{method: putMethod, steps: []step{{code: codes.Internal}}})
+		f.store().Heed(believed(false))
+		f.is(putMethod, breaker.Hearsay)
+		pass(5 * time.Second)
+		f.fail(1)
+		if r := f.rejected(putMethod); r.By != "fleet" || r.RetryAfter != 5*time.Second {
+			t.Errorf("got %+v", r)
+		}
+	})
+}
+
 // What one sees oneself decides: it opens, and it ends being open by hearsay.
 func TestHearsayEndsByOwnResults(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t, heeding)
 		f.fail(2)
 		f.store().Heed(believed(true))
+		pass(4 * time.Second)
 		for range 3 {
 			pass(time.Second)
 			f.ok(postMethod, 1)
@@ -170,8 +187,8 @@ func TestHearsayEndsByOwnResults(t *testing.T) {
 		pass(3 * time.Second)
 		f.fail(1)
 		f.is(postMethod, breaker.Hearsay)
-		for range 2 {
-			pass(2 * time.Second)
+		for _, wait := range []time.Duration{5 * time.Second, 10 * time.Second} {
+			pass(wait)
 			f.fail(1)
 		}
 		f.is(postMethod, breaker.Open)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/breaker"
 	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/hash"
 	"github.com/holdfast-dev/holdfast/internal/policy"
 )
 
@@ -237,7 +238,7 @@ func playModel(t *testing.T, r *rand.Rand, seed uint64) {
 	target := f.target(putMethod)
 	m := &twinTarget{
 		policy: f.policy, rejected: map[Reason]uint64{}, observed: map[Reason]uint64{},
-		breaker: breaker.New(0, breakerSettings(&f.policy), mix(1^hash("store\x00"+putMethod))), budget: policy.NewRetryBudget(f.policy.Retry.Budget),
+		breaker: breaker.New(0, breakerSettings(&f.policy), hash.Nth(1^hash.Add(hash.Start, "store\x00"+putMethod))), budget: policy.NewRetryBudget(f.policy.Retry.Budget),
 	}
 	type open struct {
 		permit         Permit

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/bulkhead"
 	"github.com/holdfast-dev/holdfast/internal/clock"
 	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/hash"
 	"github.com/holdfast-dev/holdfast/internal/policy"
 )
 
@@ -63,16 +64,22 @@ func (g *Guard) Close() {
 // Apply makes rules hold for all calls that begin after it returned. Statistics
 // and states of breakers stay. Only one goroutine may call it at a time.
 func (g *Guard) Apply(rules Rules) {
-	var told []BreakerEvent
+	told := g.obey(rules)
+	for i := range told {
+		g.tell(&told[i])
+	}
+}
+
+// obey makes rules hold, and returns what there is to tell.
+func (g *Guard) obey(rules Rules) []BreakerEvent {
 	g.mu.Lock()
+	defer g.mu.Unlock() // also if rules panic: calls of new targets wait for it
+	var told []BreakerEvent
 	g.rules = rules
 	for _, d := range *g.dependencies.Load() {
 		told = append(told, d.apply(rules)...)
 	}
-	g.mu.Unlock()
-	for i := range told {
-		g.tell(&told[i])
-	}
+	return told
 }
 
 // Dependency returns the dependency of a name, the same one each time. Beyond a
@@ -119,13 +126,14 @@ type Dependency struct {
 	name   string
 	server bool // it is the instance itself
 
-	policy  atomic.Pointer[policy.Policy]
-	heed    atomic.Pointer[heed] // of the fleet's verdict; nil: none
-	noticed atomic.Int64         // when OnSuspicion was told of failures last
-	targets atomic.Pointer[map[targetName]*Target]
-	budget  *policy.RetryBudget
-	whole   *bulkhead.Bulkhead
-	parts   map[string]*bulkhead.Bulkhead // within the whole, by their keys in the policy; under Guard.mu
+	policy   atomic.Pointer[policy.Policy]
+	heed     atomic.Pointer[heed] // of the fleet's verdict; nil: none
+	noticed  atomic.Int64         // when OnSuspicion was told of failures last
+	targets  atomic.Pointer[map[targetName]*Target]
+	canaries breaker.Canaries
+	budget   *policy.RetryBudget
+	whole    *bulkhead.Bulkhead
+	parts    map[string]*bulkhead.Bulkhead // within the whole, by their keys in the policy; under Guard.mu
 }
 
 type targetName struct {
@@ -227,7 +235,8 @@ func (d *Dependency) newTarget(key targetName) (*Target, []BreakerEvent) {
 		t.idempotent, t.noSideEffects = Idempotency(key.name)
 	}
 	if !d.server {
-		t.breaker = breaker.New(d.guard.now(), breakerSettings(d.policy.Load()), mix(d.guard.config.Seed^hash(d.name+"\x00"+key.name)))
+		t.breaker = breaker.New(d.guard.now(), breakerSettings(d.policy.Load()), hash.Nth(d.guard.config.Seed^hash.Add(hash.Start, d.name+"\x00"+key.name)))
+		t.breaker.Share(&d.canaries)
 	}
 	told := t.apply(d.guard.rules)
 	if event := t.obeyFleet(d.guard.now(), d.heed.Load(), false); event != nil {
@@ -356,26 +365,9 @@ func holder(h flags.Hold) string {
 	return "override/" + h.Override
 }
 
-// hash is FNV-1a.
-func hash(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * 1099511628211
-	}
-	return h
-}
-
-// mix is the finalizer of SplitMix64: neighbours in, independent numbers out.
-func mix(x uint64) uint64 {
-	x *= 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // draw returns a random number in [0, 1).
 func (g *Guard) draw() float64 {
-	return float64(mix(g.config.Seed^mix(g.draws.Add(1)))>>11) / (1 << 53)
+	return float64(hash.Nth(g.config.Seed^hash.Nth(g.draws.Add(1)))>>11) / (1 << 53)
 }
 
 // now returns the time exactly.

@@ -100,6 +100,32 @@ func TestApplyKeepsWhatWasSeen(t *testing.T) {
 	})
 }
 
+// panicking are rules with a bug.
+type panicking struct{ Rules }
+
+func (panicking) Policy(string) policy.Policy { panic("bug") }
+
+// TestApplyMayPanic: a bug in the rules is the caller's to contain; calls of new targets do
+// not wait for ever because of it.
+func TestApplyMayPanic(t *testing.T) {
+	g := New(Config{Clock: clock.Manual(time.Unix(0, 0))})
+	d := g.Dependency("store")
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic got lost")
+			}
+		}()
+		g.Apply(panicking{})
+	}()
+	if !g.mu.TryLock() {
+		t.Fatal("it is locked for ever")
+	}
+	g.mu.Unlock()
+	g.Apply(nil)
+	d.Target("/a/b", Method)
+}
+
 func TestSetting(t *testing.T) {
 	reject, fallback := &flags.MethodEffect{Action: flags.Reject}, &flags.MethodEffect{Action: flags.Fallback}
 	f := newFixture(t, func(p *policy.Policy) { p.Enforcement = policy.Observe })

@@ -188,21 +188,46 @@ func (t *Table) candidates(now int64, p *Prober) candidates {
 		report: Report{Opinion: Open, Round: p.State.Round},
 	}
 	var all candidates
-	for _, votes := range t.subjects[p.Dependency] {
-		for _, v := range votes {
-			c := candidate{id: v.ID, host: v.Host, zone: v.Zone, report: *v.report, born: v.Born}
-			switch {
-			case v.ID == p.Me.ID:
-				me.report, me.born = c.report, c.born
-			case v.Record.Doubt == 0 && v.Age(now) < TTL && c.takesPart(p.State.Round):
-				all.list = append(all.list, c)
+	if s := t.subjects[p.Dependency]; s != nil {
+		if h := t.held[p.Me.ID]; h != nil && s.booths[h.Host] != nil {
+			for _, v := range s.booths[h.Host].votes {
+				if v.Held == h {
+					me.report, me.born = *v.report, v.Born
+				}
 			}
 		}
+		all.list = s.takingPart(now, p)
 	}
 	all.list = append(all.list, me)
 	all.few(p)
 	all.medians(me.id, p.State.Round)
 	return all
+}
+
+// takingPart are the other candidates of the first hosts in the order of voices; of as
+// many hosts as few keeps, or somewhat more.
+func (s *subject) takingPart(now int64, p *Prober) []candidate {
+	var list []candidate
+	hosts, last := 0, uint64(0)
+	for _, b := range s.order {
+		if hosts >= polite && b.voice > last {
+			break
+		}
+		if s.share(b, now); !b.probes {
+			continue
+		}
+		before := len(list)
+		for _, v := range b.votes {
+			c := candidate{id: v.ID, host: b.host, zone: v.Zone, report: *v.report, born: v.Born, voice: b.voice}
+			if v.ID != p.Me.ID && v.Record.Doubt == 0 && v.Age(now) < TTL && c.takesPart(p.State.Round) {
+				list = append(list, c)
+			}
+		}
+		if len(list) > before {
+			hosts, last = hosts+1, b.voice
+		}
+	}
+	return list
 }
 
 // few keeps those who also speak when not all do: the first hosts in the order of

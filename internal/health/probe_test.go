@@ -74,6 +74,45 @@ func TestTurns(t *testing.T) {
 	}
 }
 
+// TestCandidatesAreThoseOfAll: whoever is looked at, the candidates are the first hosts
+// of all that take part.
+func TestCandidatesAreThoseOfAll(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		table := NewTable(0)
+		n := rapid.IntRange(1, 60).Draw(t, "instances")
+		origin := func(i int) Origin {
+			return Origin{ID: fmt.Sprint("i", i), Host: fmt.Sprint("h", i%40), Zone: fmt.Sprint("z", i%3)}
+		}
+		for i := range n {
+			resay(table, rapid.Int64Range(0, 10).Draw(t, "at")*second, origin(i), 1, Report{
+				Opinion: rapid.SampledFrom([]Opinion{Open, Open, Probing, Recovering, Well, Hearsay}).Draw(t, "opinion"), Calls: 9, Failures: 5,
+				Round: rapid.Uint32Range(0, 1).Draw(t, "round"), Probe: rapid.SampledFrom([]Result{NoResult, Good, Bad}).Draw(t, "probe"),
+			})
+		}
+		now := rapid.Int64Range(10, 16).Draw(t, "now") * second
+		p := prober(origin(rapid.IntRange(0, 99).Draw(t, "me")))
+		want := candidates{list: []candidate{{id: p.Me.ID, host: p.Me.Host}}}
+		for _, v := range table.Votes(now, "d", Origin{}) {
+			c := candidate{id: v.ID, host: v.Host, report: v.Report}
+			if v.ID != p.Me.ID && c.takesPart(0) {
+				want.list = append(want.list, c)
+			}
+		}
+		want.few(&p)
+		got := table.candidates(now, &p)
+		ids := func(c candidates) (all []string) {
+			for i := range c.list {
+				all = append(all, c.list[i].id)
+			}
+			slices.Sort(all)
+			return all
+		}
+		if got.out != want.out || !slices.Equal(ids(got), ids(want)) {
+			t.Fatalf("%v %v\nwant %v %v", got.out, ids(got), want.out, ids(want))
+		}
+	})
+}
+
 // TestOrderChanges: in another round others come first, and over many rounds everybody
 // does, equally often.
 func TestOrderChanges(t *testing.T) {

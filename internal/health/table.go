@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
 const (
@@ -84,22 +86,15 @@ type Table struct {
 	held     map[string]*Held
 	gone     map[string]mark
 	perHost  map[string]int
-	subjects map[string]subject
-	next     int64 // nothing ends before
+	subjects map[string]*subject
+	next     int64 // nothing held ends before
+	forgets  int64 // nothing that is gone ends before
 }
 
 // mark remembers the numbers of a record that is gone.
 type mark struct {
 	incarnation, sequence uint64
 	until                 int64
-}
-
-// subject is what is said of one dependency, by hosts.
-type subject map[string][]vote
-
-type vote struct {
-	*Held
-	report *Report
 }
 
 // NewTable returns an empty table for that many instances; 0 means MaxOrigins.
@@ -109,7 +104,7 @@ func NewTable(limit int) *Table {
 	}
 	return &Table{
 		limit: limit, held: make(map[string]*Held), gone: make(map[string]mark),
-		perHost: make(map[string]int), subjects: make(map[string]subject),
+		perHost: make(map[string]int), subjects: make(map[string]*subject),
 	}
 }
 
@@ -138,7 +133,7 @@ func (t *Table) Put(now int64, from Origin, r Record, raw []byte, age time.Durat
 			t.index(h, &r.Reports[i])
 		}
 	}
-	t.ends(h.Born + int64(TTL))
+	earlier(&t.next, h.Born+int64(TTL))
 	return New
 }
 
@@ -165,6 +160,8 @@ func (t *Table) compare(id string, incarnation, sequence uint64, raw []byte) Out
 		return New
 	case c == 0:
 		return Same
+	case seam.Bug(seam.OlderEvidenceWins):
+		return New
 	default:
 		return Stale
 	}
@@ -195,40 +192,51 @@ func older(a, b *Held) bool { return cmp.Or(cmp.Compare(a.Born, b.Born), cmp.Com
 
 // Expire drops what is too old and returns whose it was, in order.
 func (t *Table) Expire(now int64) []string {
-	if now < t.next || len(t.held)+len(t.gone) == 0 {
-		return nil
-	}
-	t.next = 0
 	var gone []string
-	for id, h := range t.held {
-		if end := h.Born + int64(TTL); end <= now {
-			gone = append(gone, id)
-			t.forget(h)
-		} else {
-			t.ends(end)
+	if now >= t.next && len(t.held) > 0 {
+		t.next = 0
+		for id, h := range t.held {
+			if end := h.Born + int64(TTL); end <= now && !seam.Bug(seam.EvidenceStays) {
+				gone = append(gone, id)
+				t.forget(h)
+			} else {
+				earlier(&t.next, end)
+			}
+		}
+		slices.Sort(gone)
+	}
+	if now >= t.forgets && len(t.gone) > 0 {
+		t.forgets = 0
+		for id, m := range t.gone {
+			if m.until <= now {
+				delete(t.gone, id)
+			} else {
+				earlier(&t.forgets, m.until)
+			}
 		}
 	}
-	for id, m := range t.gone {
-		if m.until <= now {
-			delete(t.gone, id)
-		} else {
-			t.ends(m.until)
-		}
-	}
-	slices.Sort(gone)
 	return gone
 }
 
-// ends notes that something ends then.
-func (t *Table) ends(at int64) {
-	if t.next == 0 || at < t.next {
-		t.next = at
+// earlier notes that something ends then; 0 means that nothing does.
+func earlier(next *int64, at int64) {
+	if *next == 0 || at < *next {
+		*next = at
 	}
 }
 
 // NextExpiry returns when Expire has to do something again, or a time before that;
 // not ok while the table is empty.
-func (t *Table) NextExpiry() (at int64, ok bool) { return t.next, len(t.held)+len(t.gone) > 0 }
+func (t *Table) NextExpiry() (at int64, ok bool) {
+	switch {
+	case len(t.gone) == 0:
+		return t.next, len(t.held) > 0
+	case len(t.held) == 0:
+		return t.forgets, true
+	default:
+		return min(t.next, t.forgets), true
+	}
+}
 
 // forget drops a record and remembers its numbers.
 func (t *Table) forget(h *Held) {
@@ -245,7 +253,7 @@ func (t *Table) forget(h *Held) {
 	}
 	m := mark{incarnation: h.Record.Incarnation, sequence: h.Record.Sequence, until: h.Born + int64(TTL+memory)}
 	t.gone[h.ID] = m
-	t.ends(m.until)
+	earlier(&t.forgets, m.until)
 }
 
 // remove takes a record out of the indexes.
@@ -259,11 +267,8 @@ func (t *Table) remove(h *Held) {
 	for i := range h.Record.Reports {
 		name := h.Record.Reports[i].Dependency
 		s := t.subjects[name]
-		s[h.Host] = slices.DeleteFunc(s[h.Host], func(v vote) bool { return v.Held == h })
-		if len(s[h.Host]) == 0 {
-			delete(s, h.Host)
-		}
-		if len(s) == 0 {
+		s.remove(h)
+		if len(s.order) == 0 {
 			delete(t.subjects, name)
 		}
 	}
@@ -272,10 +277,10 @@ func (t *Table) remove(h *Held) {
 func (t *Table) index(h *Held, r *Report) {
 	s := t.subjects[r.Dependency]
 	if s == nil {
-		s = make(subject)
+		s = newSubject(r.Dependency)
 		t.subjects[r.Dependency] = s
 	}
-	s[h.Host] = append(s[h.Host], vote{h, r})
+	s.add(vote{h, r})
 }
 
 // Len returns how many records are held.

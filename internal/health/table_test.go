@@ -180,9 +180,19 @@ func checkIndexes(t *rapid.T, table *Table) {
 	}
 	indexed := map[string]int{}
 	for name, s := range table.subjects {
-		for host, of := range s {
-			indexed[name+" "+host] = len(of)
-			for _, v := range of {
+		if len(s.order) != len(s.booths) || !slices.IsSortedFunc(s.order, (*booth).compare) {
+			t.Fatalf("%s: %d hosts, %d in order", name, len(s.booths), len(s.order))
+		}
+		said := 0
+		for _, b := range s.booths {
+			said += len(b.votes)
+		}
+		if s.votes != said {
+			t.Fatalf("%s: %d votes, %d said", name, s.votes, said)
+		}
+		for host, of := range s.booths {
+			indexed[name+" "+host] = len(of.votes)
+			for _, v := range of.votes {
 				if table.held[v.ID] != v.Held || v.report.Dependency != name || v.Host != host {
 					t.Fatalf("%s at %s: %+v", name, host, v)
 				}
@@ -201,6 +211,32 @@ func say(id string, sequence uint64, reports ...Report) heard {
 		panic(err)
 	}
 	return heard{from: Origin{ID: id, Host: "host of " + id}, record: r, raw: append(raw, id...)}
+}
+
+// TestZonesAreForgotten: an instance that is somewhere else each time leaves nothing
+// behind, and counts where it is.
+func TestZonesAreForgotten(t *testing.T) {
+	table := NewTable(0)
+	put := func(id string, sequence uint64, zone string) {
+		h := say(id, sequence, Report{Dependency: "d", Opinion: Open})
+		h.from.Zone = zone
+		h.put(table, 0)
+	}
+	for i := range 4 {
+		put(fmt.Sprint("still ", i), 1, fmt.Sprint("still ", i))
+	}
+	for i := range uint64(100) {
+		put("moves", i+1, fmt.Sprint("zone ", i))
+		for _, zone := range []string{"still 0", "still 1", "still 2", "still 3", fmt.Sprint("zone ", i)} {
+			tally := table.Tally(0, "d", Origin{Host: "here", Zone: zone})
+			if tally.Zones != 5 || tally.Fleet.ZonesOpen != 5 || tally.Zone.Open != 1 {
+				t.Fatalf("%s: %+v", zone, tally)
+			}
+		}
+	}
+	if zones := len(table.subjects["d"].zones); zones > 10 {
+		t.Errorf("%d zones are known", zones)
+	}
 }
 
 // TestReplayKeepsNothingAlive: copies come in all the time, each as if it were new; the

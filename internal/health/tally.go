@@ -91,10 +91,11 @@ type ballot struct {
 	hard                 bool
 }
 
-func (b *ballot) add(side int, w int64, hard bool) {
-	if side > 0 {
+func (b *ballot) add(p *Report) {
+	w := weight(p.Calls)
+	if p.side() > 0 {
 		b.open += w
-		b.hard = b.hard || hard
+		b.hard = b.hard || p.Opinion == Open || p.Opinion == Probing
 	} else {
 		b.well += w
 	}
@@ -121,6 +122,14 @@ func (c *Count) add(b ballot) {
 	}
 }
 
+func (c *Count) join(o *Count) {
+	c.Open += o.Open
+	c.Hard += o.Hard
+	c.Well += o.Well
+	c.open += o.open
+	c.well += o.well
+}
+
 // side says what a vote is for: 1 open, -1 well, 0 neither. A suspicion counts where
 // half of its calls failed. So does that of one who holds calls back by hearsay: what it
 // has heard counts for nothing, but the few calls it makes are its own. Else a quorum of
@@ -145,30 +154,55 @@ func (p *Report) side() int {
 // Tally counts what is fresh.
 func (t *Table) Tally(now int64, dependency string, me Origin) Tally {
 	tally := Tally{me: me, dependency: dependency}
-	zones := map[string]bool{} // whether open
-	for host, votes := range t.subjects[dependency] {
-		if me.Host == "" || host != me.Host {
-			tally.host(now, votes, zones)
-		} else {
-			tally.own(now, votes)
-		}
-	}
-	for _, open := range zones {
-		if open {
-			tally.Fleet.ZonesOpen++
-		}
+	if s := t.subjects[dependency]; s != nil {
+		tally.count(now, s)
+	} else if me.Host != "" {
+		tally.Zones = 1
 	}
 	if tally.Zone.Open > 0 {
 		tally.Zone.ZonesOpen = 1
 	}
-	if me.Host != "" {
-		zones[me.Zone] = false
-	}
-	tally.Zones = len(zones)
 	for _, c := range []*Count{&tally.Fleet, &tally.Zone} {
 		c.WeightOpen, c.WeightWell = float64(c.open)/unit, float64(c.well)/unit
 	}
 	return tally
+}
+
+// count counts the hosts.
+func (y *Tally) count(now int64, s *subject) {
+	place, own := voice(y.dependency, y.me.Host), s.booths[y.me.Host]
+	if y.me.Host == "" {
+		own = nil
+	}
+	zones := make([]zoneTally, len(s.zones), len(s.zones)+1)
+	zone, known := s.zones[y.me.Zone]
+	if !known {
+		zone = len(zones)
+		zones = append(zones, zoneTally{})
+	}
+	for _, b := range s.order {
+		if b == own {
+			y.own(now, b.votes)
+			continue
+		}
+		y.host(s.share(b, now), b.voice <= place, zones)
+	}
+	y.Zone = zones[zone].count
+	zones[zone].asks = y.me.Host != ""
+	for i := range zones {
+		if zones[i].open {
+			y.Fleet.ZonesOpen++
+		}
+		if zones[i].asks || zones[i].votes {
+			y.Zones++
+		}
+	}
+}
+
+// zoneTally is what hosts say in a zone.
+type zoneTally struct {
+	count             Count
+	asks, votes, open bool
 }
 
 // own looks at what others on the same host say; nothing of that is a vote.
@@ -187,41 +221,25 @@ func (y *Tally) own(now int64, votes []vote) {
 	}
 }
 
-func (y *Tally) host(now int64, votes []vote, zones map[string]bool) {
-	var all, mine ballot
-	var hearsay, doubting bool
-	for _, v := range votes {
-		if v.Age(now) >= TTL {
-			continue
-		}
-		if v.Record.Doubt != 0 {
-			doubting = true
-			continue
-		}
-		hearsay = hearsay || v.report.Opinion == Hearsay
-		side := v.report.side()
-		if side == 0 {
-			continue
-		}
-		hard := v.report.Opinion == Open || v.report.Opinion == Probing
-		all.add(side, weight(v.report.Calls), hard)
-		if v.Zone == y.me.Zone {
-			mine.add(side, weight(v.report.Calls), hard)
-		}
+// host adds the votes of another host, which may come before the own one in the order
+// of who speaks.
+func (y *Tally) host(s *share, ahead bool, zones []zoneTally) {
+	y.Fleet.join(&s.count)
+	for i := range s.zones {
+		z := &zones[s.zones[i].zone]
+		z.count.join(&s.zones[i].count)
+		z.votes, z.open = true, z.open || s.zones[i].open
 	}
-	y.Fleet.add(all)
-	y.Zone.add(mine)
-	y.before(votes[0].Host, all)
-	for _, v := range votes {
-		if side := v.report.side(); side != 0 && v.Record.Doubt == 0 && v.Age(now) < TTL {
-			zones[v.Zone] = zones[v.Zone] || side > 0 && all.wins()
-		}
-	}
-	if hearsay {
+	if s.hearsay {
 		y.Hearsay++
 	}
-	if doubting {
+	if s.doubting {
 		y.Doubting++
+	}
+	if ahead {
+		y.ahead.open += s.count.Open
+		y.ahead.hard += s.count.Hard
+		y.ahead.well += s.count.Well
 	}
 }
 
@@ -243,22 +261,6 @@ const (
 // Asked reports whether somebody finds the dependency broken by evidence of its own,
 // so that those who find it well should say so.
 func (y *Tally) Asked() bool { return y.Fleet.Hard > 0 }
-
-// before counts a host that comes before the own one in the order of who speaks.
-func (y *Tally) before(host string, b ballot) {
-	if b.open+b.well == 0 || voice(y.dependency, host) > voice(y.dependency, y.me.Host) {
-		return
-	}
-	switch {
-	case !b.wins():
-		y.ahead.well++
-	case b.hard:
-		y.ahead.hard++
-		fallthrough
-	default:
-		y.ahead.open++
-	}
-}
 
 // voice is a host's place in the order of who speaks about a dependency. It depends on
 // nothing that the host could choose.
@@ -318,9 +320,13 @@ type Vote struct {
 
 // Votes returns what is said of a dependency, by service and id, as me reads it.
 func (t *Table) Votes(now int64, dependency string, me Origin) []Vote {
+	s := t.subjects[dependency]
+	if s == nil {
+		return nil
+	}
 	var votes []Vote
-	for host, of := range t.subjects[dependency] {
-		for _, v := range of {
+	for _, b := range s.order {
+		for _, v := range b.votes {
 			age := v.Age(now)
 			if age >= TTL {
 				continue
@@ -330,7 +336,7 @@ func (t *Table) Votes(now int64, dependency string, me Origin) []Vote {
 			if vote.Probe != NoResult {
 				vote.ProbeAgo += age
 			}
-			vote.Ignored = v.ignored(me.Host != "" && host == me.Host)
+			vote.Ignored = v.ignored(me.Host != "" && b.host == me.Host)
 			votes = append(votes, vote)
 		}
 	}

@@ -61,35 +61,41 @@ func naiveCount(votes []Vote, only func(Vote) bool) (Count, map[string]bool) {
 func TestTallyIsItsNaiveTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table := NewTable(0)
-		for _, h := range rapid.SliceOfN(rapid.Custom(drawHeard), 0, 25).Draw(t, "heard") {
-			h.put(table, 0)
-		}
-		now := rapid.Int64Range(0, 20).Draw(t, "seconds") * second
-		me := drawOrigin(t)
-		if rapid.IntRange(0, 4).Draw(t, "server") == 0 {
-			me = Origin{}
-		}
-		for i := range 4 {
-			name := fmt.Sprintf("dep-%d", i)
-			votes := table.Votes(now, name, me)
-			got := table.Tally(now, name, me)
-			want, zones := naiveCount(votes, func(Vote) bool { return true })
-			zone, _ := naiveCount(votes, func(v Vote) bool { return v.Zone == me.Zone })
-			if me.Host != "" {
-				zones[me.Zone] = true
+		for range rapid.IntRange(1, 4).Draw(t, "times") {
+			for _, h := range rapid.SliceOfN(rapid.Custom(drawHeard), 0, 25).Draw(t, "heard") {
+				h.put(table, 0)
 			}
-			got.Fleet.open, got.Fleet.well, got.Zone.open, got.Zone.well = 0, 0, 0, 0
-			zone.ZonesOpen = min(zone.Open, 1)
-			if got.Fleet != want || got.Zone != zone || got.Zones != len(zones) {
-				t.Fatalf("%s: %+v\nwant %+v %+v, %d zones, of\n%+v", name, got, want, zone, len(zones), votes)
-			}
-			for _, v := range votes {
-				if v.Age >= TTL || v.Age < 0 || v.Doubt != 0 && v.Ignored == "" || me.Host != "" && v.Host == me.Host && v.Ignored == "" {
-					t.Fatalf("%+v", v)
-				}
-			}
+			checkTally(t, table)
 		}
 	})
+}
+
+func checkTally(t *rapid.T, table *Table) {
+	now := rapid.Int64Range(0, 20).Draw(t, "seconds") * second
+	me := drawOrigin(t)
+	if rapid.IntRange(0, 4).Draw(t, "server") == 0 {
+		me = Origin{}
+	}
+	for i := range 4 {
+		name := fmt.Sprintf("dep-%d", i)
+		votes := table.Votes(now, name, me)
+		got := table.Tally(now, name, me)
+		want, zones := naiveCount(votes, func(Vote) bool { return true })
+		zone, _ := naiveCount(votes, func(v Vote) bool { return v.Zone == me.Zone })
+		if me.Host != "" {
+			zones[me.Zone] = true
+		}
+		got.Fleet.open, got.Fleet.well, got.Zone.open, got.Zone.well = 0, 0, 0, 0
+		zone.ZonesOpen = min(zone.Open, 1)
+		if got.Fleet != want || got.Zone != zone || got.Zones != len(zones) {
+			t.Fatalf("%s: %+v\nwant %+v %+v, %d zones, of\n%+v", name, got, want, zone, len(zones), votes)
+		}
+		for _, v := range votes {
+			if v.Age >= TTL || v.Age < 0 || v.Doubt != 0 && v.Ignored == "" || me.Host != "" && v.Host == me.Host && v.Ignored == "" {
+				t.Fatalf("%+v", v)
+			}
+		}
+	}
 }
 
 // TestWhatIsAVote: what is said, for whom it counts.

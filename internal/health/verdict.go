@@ -279,11 +279,20 @@ func (c *Case) permit(f *policy.Fleet, of *Finding, armed bool) Reason {
 		return TwoHosts
 	case c.Armed+1 > max(1, int(f.MaxDependencies*float64(c.Dependencies)+rounding)):
 		return MaxDependencies
-	case !armed && !c.chosen(f.MaxInstances, of):
+	case !armed && !c.convinced(f) && !c.chosen(f.MaxInstances, of):
 		return MaxInstances
 	default:
 		return Quorum
 	}
+}
+
+// convinced tells whether what the instance saw itself is so much more than a suspicion, twice
+// as many failures and at least half of its calls, that to hold back is hardly hearsay. Those
+// are not counted against the share of callers, unless that is none at all: callers of which
+// each method is called too rarely to open would go on for as long as the outage lasts.
+func (c *Case) convinced(f *policy.Fleet) bool {
+	o := &c.Own
+	return f.MaxInstances > 0 && o.Failures >= 2*uint64(max(f.SuspicionThreshold, 1)) && 2*o.Failures >= o.Calls //nolint:gosec // at least 1
 }
 
 // chosen keeps the share of callers that hearsay cuts off within a bound, without

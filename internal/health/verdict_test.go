@@ -222,6 +222,32 @@ func TestShareOfInstances(t *testing.T) {
 	}
 }
 
+// TestWhoIsConvincedObeys: the share is of those who have little more than a suspicion, unless
+// it is none at all.
+func TestWhoIsConvincedObeys(t *testing.T) {
+	for _, test := range []struct {
+		share float64
+		own   Own
+		obey  bool
+	}{
+		{0.1, Own{Calls: 8, Failures: 4}, true},
+		{0.1, Own{Calls: 9, Failures: 4}, false},
+		{0.1, Own{Calls: 3, Failures: 3}, false},
+		{0, Own{Calls: 8, Failures: 8}, false},
+	} {
+		obeying := 0
+		for i := range 100 {
+			c, _ := standingCase(t, 1000, fmt.Sprint("i", i))
+			if c.Fleet.MaxInstances, c.Own = test.share, test.own; c.settled().Hearsay {
+				obeying++
+			}
+		}
+		if (obeying == 100) != test.obey || obeying > 30 && !test.obey {
+			t.Errorf("%+v: %d of 100 obey", test, obeying)
+		}
+	}
+}
+
 // TestWhoObeysStays: neither others who hold back, nor those who recover, push out one
 // that holds back already.
 func TestWhoObeysStays(t *testing.T) {

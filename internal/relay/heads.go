@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/fnv"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -14,6 +13,7 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/gossip"
 	"github.com/holdfast-dev/holdfast/internal/mirror"
+	"github.com/holdfast-dev/holdfast/internal/pace"
 	"github.com/holdfast-dev/holdfast/internal/trust"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
@@ -147,7 +147,7 @@ func (r *Relay) mergeSigners(b []byte) (news bool, err error) {
 	if have == nil || bytes.Equal(have.Bytes(), b) {
 		return false, nil
 	}
-	if !r.gossiped.take(signersCost) {
+	if !mayVerify(&r.gossiped, signersCost) {
 		return false, errOverloaded
 	}
 	next, err := have.Accept(b)
@@ -220,7 +220,7 @@ func (r *Relay) adopt(h *signedHead) bool {
 		if at.Admits(to) != nil {
 			return false
 		}
-		if at.Epoch == to.Epoch && known.head.Root == h.head.Root && time.Since(r.adopted) < pace {
+		if at.Epoch == to.Epoch && known.head.Root == h.head.Root && time.Since(r.adopted) < spacing {
 			return false
 		}
 	}
@@ -254,7 +254,7 @@ func (r *Relay) enrich(h *signedHead) bool {
 
 // takeTime takes a timestamp, whoever brought it, and tells whether it is to be passed
 // on.
-func (r *Relay) takeTime(s *holdfastv1.SignedHead, b *bucket) (news bool, err error) {
+func (r *Relay) takeTime(s *holdfastv1.SignedHead, b *pace.Bucket) (news bool, err error) {
 	t, err := verified(r, s, b, func(by *trust.Signers, _ string, s *holdfastv1.SignedHead) (trust.Timestamp, error) {
 		return by.Timestamp(s)
 	})
@@ -270,7 +270,7 @@ func (r *Relay) takeTime(s *holdfastv1.SignedHead, b *bucket) (news bool, err er
 		r.newestTime = t
 		r.look()
 	}
-	if r.stamp != nil && !later(t, r.stampTime, pace.Milliseconds()) {
+	if r.stamp != nil && !later(t, r.stampTime, spacing.Milliseconds()) {
 		return false, nil
 	}
 	r.stamp, r.stampTime = s, t
@@ -385,7 +385,7 @@ func (r *Relay) keep(m *mirror.Mirror) {
 
 // verified reads what is signed and checks that one of the signers has done so, within
 // the bounds of a bucket; nil is without. What was verified before costs nothing.
-func verified[T any](r *Relay, s *holdfastv1.SignedHead, within *bucket, verify func(*trust.Signers, string, *holdfastv1.SignedHead) (T, error)) (T, error) {
+func verified[T any](r *Relay, s *holdfastv1.SignedHead, within *pace.Bucket, verify func(*trust.Signers, string, *holdfastv1.SignedHead) (T, error)) (T, error) {
 	sum := sha256.Sum256(appendSigned(nil, s))
 	r.mu.Lock()
 	signers := r.signers
@@ -395,7 +395,7 @@ func verified[T any](r *Relay, s *holdfastv1.SignedHead, within *bucket, verify 
 	switch {
 	case ok:
 		return known, nil
-	case within != nil && !within.take(1):
+	case within != nil && !mayVerify(within, 1):
 		return none, errOverloaded
 	}
 	value, err := verify(signers, r.config.Namespace, s)
@@ -429,24 +429,8 @@ const (
 
 var errOverloaded = errors.New("too much to verify")
 
-// bucket bounds the signatures that are verified. It may be used concurrently; the zero
-// value is full.
-type bucket struct {
-	mu     sync.Mutex
-	spent  float64
-	filled time.Time
-}
-
-// take tells whether so many signatures may be verified now.
-func (b *bucket) take(n float64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	b.spent = max(0, b.spent-verifyRate*now.Sub(b.filled).Seconds())
-	b.filled = now
-	if b.spent+n > verifyBurst {
-		return false
-	}
-	b.spent += n
-	return true
+// mayVerify tells whether so many signatures may be verified now, within the bounds of a
+// bucket.
+func mayVerify(within *pace.Bucket, n float64) bool {
+	return within.Take(time.Now().UnixNano(), n, pace.Limit{Rate: verifyRate, Burst: verifyBurst})
 }

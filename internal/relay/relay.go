@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/gossip"
 	"github.com/holdfast-dev/holdfast/internal/mirror"
+	"github.com/holdfast-dev/holdfast/internal/pace"
 	"github.com/holdfast-dev/holdfast/internal/trust"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
@@ -22,9 +23,9 @@ const (
 	// the first question to a peer, drawn at random: most sessions are back before.
 	firstPatience = 2 * time.Second
 	lastPatience  = 5 * time.Second
-	// pace is the least time between two heads with the same root, and between two
+	// spacing is the least time between two heads with the same root, and between two
 	// timestamps, that are passed on. Every member gets others from its server.
-	pace = 30 * time.Second
+	spacing = 30 * time.Second
 	// keptMirrors is how many documents of before are kept, to tell members that have
 	// one of them what changed since. They share what they have in common.
 	keptMirrors = 8
@@ -66,7 +67,7 @@ type Relay struct {
 	wake   chan struct{} // holds at most one token
 
 	answers             chan answer // holds at most the one to the question under way
-	gossiped, questions bucket      // of signatures to verify
+	gossiped, questions pace.Bucket // of signatures to verify
 
 	mu          sync.Mutex
 	holder      Holder // nil before Start, and on a server

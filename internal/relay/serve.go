@@ -153,7 +153,7 @@ func (r *Relay) document(epoch document.Epoch, root document.Root) *mirror.Mirro
 // entitled tells whether a question is signed by an instance of the namespace whose
 // certificate has not ended. The caller holds mu.
 func (r *Relay) entitled(asker, own string, q question, now time.Time) bool {
-	if !r.questions.take(2) {
+	if !mayVerify(&r.questions, 2) {
 		return false
 	}
 	certificate, err := r.signers.Certificate(r.config.Namespace, q.certificate, now)

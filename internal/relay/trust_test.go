@@ -203,7 +203,7 @@ func TestFreshness(t *testing.T) {
 			c.put(nil)
 		}
 		now := time.Now().UnixMilli()
-		for k, most := range []time.Duration{10 * time.Second, 2 * pace} {
+		for k, most := range []time.Duration{10 * time.Second, 2 * spacing} {
 			if age := time.Duration(now-all[k].relay.Status().FreshAt) * time.Millisecond; age > most || age < 0 {
 				t.Errorf("%s was fresh %v ago", all[k].id, age)
 			}
@@ -226,7 +226,7 @@ func TestFreshness(t *testing.T) {
 		if _, news := all[1].relay.Merge(appendSigned([]byte{timeType}, later)); !news {
 			t.Error("a timestamp is no news")
 		}
-		wait(pace / 2)
+		wait(spacing / 2)
 		soon := trust.SignTimestamp(c.key, trust.Timestamp{Epoch: c.epoch, Revision: c.newest(), StateTime: time.Now().UnixMilli()})
 		if _, news := all[1].relay.Merge(appendSigned([]byte{timeType}, soon)); news {
 			t.Error("every timestamp is passed on")
@@ -327,7 +327,7 @@ func TestServersSpreadHeads(t *testing.T) {
 		// Another namespace changes: what is held is still the newest.
 		c.put(nil)
 		server.Head(trust.SignHead(c.key, c.head(2)), c.stamp())
-		wait(pace)
+		wait(spacing)
 		server.Head(trust.SignHead(c.key, c.head(2)), c.stamp())
 		wait(2 * time.Second)
 		for _, i := range all {

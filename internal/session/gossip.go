@@ -66,8 +66,9 @@ func (st *stream) gossip(m *holdfastv1.ConnectResponse) {
 }
 
 // send sends what the instance obeys, how it takes part in gossip, and its record,
-// whenever there is something new, until ctx or the stream ends. It runs beside the
-// receiver, so a server that does not read keeps nobody from obeying.
+// whenever there is something new, until the stream ends, or ctx does: then it hands in the
+// last record, and tells that nothing follows. It runs beside the receiver, so a server that
+// does not read keeps nobody from obeying.
 func (st *stream) send(ctx context.Context, stream grpc.BidiStreamingClient[holdfastv1.ConnectRequest, holdfastv1.ConnectResponse]) {
 	s := st.session
 	next := s.ackRequest()
@@ -82,7 +83,17 @@ func (st *stream) send(ctx context.Context, stream grpc.BidiStreamingClient[hold
 			next = s.gossipRequest()
 		case <-s.records:
 			next = st.evidenceRequest()
+		case <-stream.Context().Done():
+			return
 		case <-ctx.Done():
+			select {
+			case <-s.records:
+				if last := st.evidenceRequest(); last != nil {
+					_ = stream.Send(last)
+				}
+			default:
+			}
+			_ = stream.CloseSend()
 			return
 		}
 	}

@@ -1,9 +1,11 @@
 package session
 
 import (
+	"context"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
@@ -62,6 +64,64 @@ func TestGossip(t *testing.T) {
 			t.Errorf("heard %q", heard)
 		}
 	})
+}
+
+// TestFarewell: a session that ends hands in the last record, which takes as long as the
+// server needs to end the stream, and no longer than the server may take or the caller waits.
+func TestFarewell(t *testing.T) {
+	const soon = 50 * time.Millisecond
+	for name, c := range map[string]struct {
+		grant  string
+		ends   bool // the server, when it has heard all
+		waits  time.Duration
+		takes  time.Duration
+		handed int
+	}{
+		"it is heard":                      {grant: relayed, ends: true, handed: 1},
+		"the server never answers":         {grant: relayed, takes: farewell, handed: 1},
+		"the caller does not wait so long": {grant: relayed, waits: soon, takes: soon, handed: 1},
+		"there is nobody to hear it":       {grant: "direct"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n, w := newNetwork(t), newTruth()
+				w.put("a", "1")
+				server := &server{id: "s", truth: w, ends: c.ends}
+				server.mangle = func(m *holdfastv1.ConnectResponse) { m.Gossip = &holdfastv1.GossipSettings{Mode: c.grant} }
+				n.serve("a:1", server)
+				own := []byte("own")
+				s, a := n.open(func(config *Config) {
+					config.Gossip = &Gossip{
+						State:    func() *holdfastv1.GossipState { return &holdfastv1.GossipState{Mode: relayed} },
+						Settings: func(*holdfastv1.GossipSettings) {}, Evidence: func([][]byte) {},
+						Own: func() []byte { return own },
+					}
+				}, "a:1")
+				defer end(t, s, a)
+				synctest.Wait()
+				server.others = nil
+				own = []byte("farewell")
+				s.SendEvidence()
+				ctx := context.Background()
+				if c.waits > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, c.waits)
+					defer cancel()
+				}
+				begin := time.Now()
+				if err := s.Close(ctx); (err != nil) != (c.waits > 0) {
+					t.Error(err)
+				}
+				if took := time.Since(begin); took != c.takes {
+					t.Errorf("took %v, want %v", took, c.takes)
+				}
+				synctest.Wait()
+				if len(server.others) != c.handed || c.handed > 0 && string(server.others[0].GetEvidence().GetRecord()) != "farewell" {
+					t.Errorf("handed in %v", server.others)
+				}
+			})
+		})
+	}
 }
 
 // TestWithoutGossip: the hello is that of before, and whatever a server says of gossip

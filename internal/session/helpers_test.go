@@ -158,6 +158,7 @@ type server struct {
 	mangle func(m *holdfastv1.ConnectResponse)         // before it is sent
 	mute   func() bool                                 // sends nothing, but the welcome
 	told   func(*holdfastv1.Hello) *holdfastv1.Welcome // instead of an ordinary welcome
+	ends   bool                                        // a stream when the instance has said that nothing follows
 
 	mu      sync.Mutex
 	hellos  []*holdfastv1.Hello
@@ -181,10 +182,15 @@ func (s *server) Connect(stream grpc.BidiStreamingServer[holdfastv1.ConnectReque
 			return err
 		}
 	}
+	ctx, leave := context.WithCancel(stream.Context())
+	defer leave()
 	go func() {
 		for {
 			m, err := stream.Recv()
 			if err != nil {
+				if s.ends {
+					leave()
+				}
 				return
 			}
 			s.mu.Lock()
@@ -205,7 +211,7 @@ func (s *server) Connect(stream grpc.BidiStreamingServer[holdfastv1.ConnectReque
 	}); err != nil {
 		return err
 	}
-	return s.follow(stream.Context(), hello.GetCursor(), hello.GetRoot(), hello.GetProgressInterval().AsDuration(), stream.Send)
+	return s.follow(ctx, hello.GetCursor(), hello.GetRoot(), hello.GetProgressInterval().AsDuration(), stream.Send)
 }
 
 func (s *server) Watch(req *holdfastv1.WatchRequest, stream grpc.ServerStreamingServer[holdfastv1.WatchResponse]) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/clock"
 	"github.com/holdfast-dev/holdfast/internal/mirror"
+	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
 // Session keeps an instance up to date. Its methods may be called concurrently, also
@@ -116,7 +117,7 @@ func (s *Session) Status() Status {
 // restore installs what the disk holds.
 func (s *Session) restore() {
 	m, now := s.disk.load(s.clock.Wall().UnixMilli())
-	if !m.Position().Set() {
+	if !m.Position().Set() || seam.Bug(seam.DiskIgnored) {
 		s.held = m
 		return
 	}
@@ -166,6 +167,12 @@ func (s *Session) saved() (*mirror.Mirror, mirror.Stamp) {
 func (s *Session) attempt(ctx context.Context, addr string) (lasted time.Duration, err error) {
 	s.mu.Lock()
 	s.status.Attempts++
+	if seam.Bug(seam.TriesCountAsHeard) {
+		s.status.Heard = time.Now()
+	}
+	if seam.Bug(seam.ForgetsOnReconnect) {
+		s.held = mirror.New(s.config.Namespace, mirror.Position{})
+	}
 	s.mu.Unlock()
 	st := newStream(s, addr)
 	err = contain(func() error { return st.run(ctx) })

@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/mirror"
+	"github.com/holdfast-dev/holdfast/internal/seam"
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
@@ -25,6 +26,8 @@ const (
 	// they are sent finds the third one within 5 s.
 	firstConnectTimeout = 1500 * time.Millisecond
 	connectTimeout      = 5 * time.Second
+	// farewell is how long a server may take to hear the last words of a session that ends.
+	farewell = 200 * time.Millisecond
 	// missed is how many reports of progress may be missing before a server is left.
 	missed = 3
 )
@@ -73,7 +76,9 @@ func (st *stream) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the address %q cannot be used: %w", st.addr, err)
 	}
-	defer func() { _ = conn.Close() }()
+	if !seam.Bug(seam.ConnectionsLeft) {
+		defer func() { _ = conn.Close() }()
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	timeout := min(connectTimeout, firstConnectTimeout<<min(st.session.backoff.failures, 2))
@@ -91,27 +96,48 @@ func (st *stream) run(ctx context.Context) error {
 
 // connect speaks with a server of this version.
 func (st *stream) connect(ctx context.Context, conn *grpc.ClientConn) error {
-	var sender sync.WaitGroup
-	defer sender.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := holdfastv1.NewSessionServiceClient(conn).Connect(ctx)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	streaming, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	early := context.AfterFunc(ctx, end)
+	stream, err := holdfastv1.NewSessionServiceClient(conn).Connect(streaming)
 	if err != nil {
 		return err
 	}
 	if err := stream.Send(st.session.hello()); err != nil && !errors.Is(err, io.EOF) {
 		return err // of a stream that has ended, Recv tells why
 	}
-	sender.Go(func() { st.send(ctx, stream) })
+	if early() {
+		beside.Go(func() { st.linger(ctx, streaming, end) })
+		beside.Go(func() { st.send(ctx, stream) })
+	}
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
+		if ctx.Err() != nil { // only the server's end is waited for
+			continue
+		}
 		if err := st.handle(m); err != nil {
 			return err
 		}
 	}
+}
+
+// linger ends the stream of a session that ends: where records travel over it, once the
+// server has ended it because nothing follows, or has had the time to. A server that is
+// silent is not waited for.
+func (st *stream) linger(ctx, streaming context.Context, end func()) {
+	select {
+	case <-ctx.Done():
+	case <-streaming.Done():
+	}
+	if st.granted.Load() && !errors.Is(context.Cause(ctx), errSilent) {
+		sleep(streaming, farewell)
+	}
+	end()
 }
 
 // handle does what a message of a server of this version says.

@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/fleet"
 	"github.com/holdfast-dev/holdfast/internal/guard"
 	"github.com/holdfast-dev/holdfast/internal/policy"
+	"github.com/holdfast-dev/holdfast/internal/seam"
 	"github.com/holdfast-dev/holdfast/internal/session"
 	"github.com/holdfast-dev/holdfast/internal/version"
 )
@@ -258,7 +259,9 @@ func (c *Client) keepUp(ctx context.Context, local *localFile) {
 	defer timer.Stop()
 	for {
 		was := c.holder.current.Load()
-		if next := c.holder.expire(); next > 0 {
+		if seam.Bug(seam.EndsNeedServer) && c.session != nil && !c.session.Status().Connected {
+			timer.Reset(time.Second)
+		} else if next := c.holder.expire(); next > 0 {
 			timer.Reset(next)
 		} else {
 			timer.Stop()

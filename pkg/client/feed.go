@@ -1,6 +1,7 @@
 package client
 
 import (
+	"github.com/holdfast-dev/holdfast/internal/breaker"
 	"github.com/holdfast-dev/holdfast/internal/document"
 	"github.com/holdfast-dev/holdfast/internal/guard"
 	"github.com/holdfast-dev/holdfast/internal/policy"
@@ -29,4 +30,24 @@ func OpenFeed(config Config, f *feed.Feed) (*Client, error) {
 	}
 	c.start(nil)
 	return c, nil
+}
+
+// fed returns what a test lets others find, as far as the policies let it be heard.
+func (c *Client) fed() []FleetVerdict {
+	var all []FleetVerdict
+	for _, d := range c.calls.guard.Stats().Dependencies {
+		if d.Fleet.Mode == "" {
+			continue
+		}
+		v := FleetVerdict{
+			Dependency: d.Name, Others: true, Advised: d.Fleet.Mode == policy.FleetAdvise, Mode: string(d.Fleet.Mode), Reason: d.Fleet.Reason,
+		}
+		for i := range d.Targets {
+			state := d.Targets[i].Breaker.State
+			v.Hearsay = v.Hearsay || state == breaker.Hearsay
+			v.Open = v.Open || state >= breaker.Hearsay && state <= breaker.Open
+		}
+		all = append(all, v)
+	}
+	return all
 }

@@ -234,12 +234,20 @@ func (p *peers) head(head, timestamp *holdfastv1.SignedHead) {
 	p.relay.Head(head, timestamp)
 }
 
-// connected tells whether a server is.
+// notSaid is why an instance takes no part whose server has not said that it may. Those
+// of this version say so with their first message.
+const notSaid = "the server says nothing of fleet health, as none did before 0.4"
+
+// connected tells whether a server is. What another one has granted ends with it, but for
+// being a member of the pool.
 func (p *peers) connected(now bool) {
 	if p == nil {
 		return
 	}
 	<-p.ready
+	if now && p.granted.Load().mode != GossipDirect {
+		p.granted.Store(&grant{mode: GossipOff, why: notSaid})
+	}
 	p.relay.Connected(now)
 }
 

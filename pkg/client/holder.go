@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/flags"
 	"github.com/holdfast-dev/holdfast/internal/guard"
 	"github.com/holdfast-dev/holdfast/internal/policy"
+	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
 // holder keeps the view that the process obeys. Whoever reads it loads a pointer;
@@ -169,6 +170,12 @@ func (h *holder) stateTime() int64 {
 func (h *holder) install(d document.Delta, replace bool, source Source) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if seam.Bug(seam.UpdatesInPieces) && !replace && len(d.Puts) > 1 {
+		first := d
+		first.Puts = d.Puts[:1]
+		h.full, h.source = h.full.Update(first), source
+		h.obey(false)
+	}
 	if replace {
 		h.full = h.full.Replace(d)
 	} else {

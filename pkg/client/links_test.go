@@ -62,8 +62,8 @@ func TestWhatAServiceLinks(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"internal/breaker", "internal/btree", "internal/bulkhead", "internal/clock", "internal/degrade", "internal/document", "internal/filelock",
-		"internal/flags", "internal/fleet", "internal/gossip", "internal/guard", "internal/hamt", "internal/health", "internal/mirror", "internal/policy",
-		"internal/relay", "internal/replies", "internal/schema", "internal/session", "internal/stripe", "internal/trust", "internal/version", "pkg/client", "pkg/client/internal/feed", "proto/holdfast/v1",
+		"internal/flags", "internal/fleet", "internal/gossip", "internal/guard", "internal/hamt", "internal/hash", "internal/health", "internal/mirror", "internal/pace", "internal/policy",
+		"internal/relay", "internal/replies", "internal/schema", "internal/seam", "internal/session", "internal/stripe", "internal/trust", "internal/version", "pkg/client", "pkg/client/internal/feed", "proto/holdfast/v1",
 	}, own); diff != "" {
 		t.Errorf("own packages that are linked:\n%s", diff)
 	}

@@ -98,6 +98,9 @@ func (c *Client) Status() Status {
 		Source: now.source, Revision: revisionOf(now.view), OverriddenBy: now.by, Disabled: now.disabled, Problems: c.holder.problems(now),
 	}
 	if c.session == nil {
+		if c.calls != nil {
+			s.Fleet = c.fed()
+		}
 		return s
 	}
 	of := c.session.Status()

@@ -1,6 +1,11 @@
 package client
 
-import "github.com/holdfast-dev/holdfast/internal/flags"
+import (
+	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/flags"
+	"github.com/holdfast-dev/holdfast/internal/seam"
+)
 
 // View is what a client obeys at one moment. Everything that is asked of it is decided
 // by one revision, so that flags and modes which are changed in one transaction are
@@ -16,7 +21,12 @@ type View struct {
 }
 
 // View returns what the client obeys now. It costs one atomic load.
-func (c *Client) View() View { return View{c.holder, c.holder.current.Load()} }
+func (c *Client) View() View {
+	if seam.Bug(seam.DecisionsWait) && c.session != nil && !c.session.Status().Connected {
+		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // that is the bug
+	}
+	return View{c.holder, c.holder.current.Load()}
+}
 
 // Revision is the revision that decides; 0 where only the code does.
 func (v View) Revision() uint64 {

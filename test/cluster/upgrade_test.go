@@ -3,6 +3,8 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os/exec"
 	"strings"
 	"sync"
@@ -18,7 +20,9 @@ import (
 // Servers of the previous version are replaced one by one while clients write, a
 // watcher of that version looks on, and instances with the SDKs of both versions
 // follow: nothing that was acknowledged is lost, all come to the same state, and
-// neither the watcher nor the instances go back.
+// neither the watcher nor the instances go back. Servers of both versions understand
+// each other's gossip all the while, and an instance takes part in fleet health as soon as
+// its server can.
 func TestRollingUpgrade(t *testing.T) {
 	t.Parallel()
 	before := previous(t)
@@ -26,6 +30,9 @@ func TestRollingUpgrade(t *testing.T) {
 	c := start(t, cluster.Options{Server: before.Server})
 	in := openInstance(t, addresses(c))
 	in.has(t, write(t, c, 0, storefront()))
+	if g := in.Status().Gossip; g.Mode != client.GossipOff || !strings.Contains(g.Why, "before 0.4") {
+		t.Errorf("at a server of %s an instance says of gossip: %+v", before.Version, g)
+	}
 	watched := watchByCLI(t, c, before.CLI)
 	old := follower(t, "obeys", before.Instance, strings.Join(addresses(c), ","), t.TempDir())
 
@@ -42,21 +49,18 @@ func TestRollingUpgrade(t *testing.T) {
 			t.Errorf("server %d of %s ended with %d", i, before.Version, code)
 		}
 		restart(t, c, i)
+		understood(t, c, i+1, before)
 	}
 	stop()
 	writers.Wait()
+	in.wait(t, "in fleet health", func(s client.Status) bool { return s.Gossip.Mode == client.GossipRelayed && s.Gossip.Why == "" })
+	if lines := in.log.lines("level=ERROR"); len(lines) > 0 {
+		t.Errorf("the instance logs errors: %s", lines)
+	}
 	have := listAll(t, c, "")
 	delete(have, cluster.ResourceName(holdfastv1.Kind_KIND_MODE, "storefront"))
 	l.check(t, have)
 	get[*holdfastv1.GetStatusResponse](t)(c.Agree(within(t, 30*time.Second)))
-	for i := range c.Len() {
-		members := get[*holdfastv1.ListMembersResponse](t)(c.Admin(i).ListMembers(within(t, 10*time.Second), &holdfastv1.ListMembersRequest{}))
-		for _, m := range members.GetMembers() {
-			if !strings.HasPrefix(m.GetVersion(), version.Version) {
-				t.Errorf("server %d sees %s with version %q, want %s", i, m.GetId(), m.GetVersion(), version.Version)
-			}
-		}
-	}
 	t.Logf("%d acknowledged writes from %s to %s", len(l.acked), before.Version, version.Version)
 	upgraded(t, c, before, in, watched, l)
 	must(t, cluster.Poll(within(t, 20*time.Second), func() error {
@@ -66,6 +70,57 @@ func TestRollingUpgrade(t *testing.T) {
 		return nil
 	}))
 	forward(t, old.lines("obeys"))
+}
+
+// understood requires that each server hears from every other one, what it is and how far
+// it has come, while so many have been replaced, and that those find nothing in it that
+// they cannot read.
+func understood(t *testing.T, c *cluster.Cluster, replaced int, before cluster.Previous) {
+	t.Helper()
+	ctx := within(t, 30*time.Second)
+	since := get[*holdfastv1.GetStatusResponse](t)(c.Status(ctx, 0)).GetHeader().GetRevision()
+	want := map[string]string{}
+	for i := range c.Len() {
+		want[c.Addr(i)] = version.Version
+		if i >= replaced {
+			want[c.Addr(i)] = before.Version
+		}
+	}
+	for i := range c.Len() {
+		must(t, cluster.Poll(ctx, func() error {
+			members, err := c.Admin(i).ListMembers(ctx, &holdfastv1.ListMembersRequest{})
+			if err != nil {
+				return fmt.Errorf("list members: %w", err)
+			}
+			for _, m := range members.GetMembers() {
+				if is := want[m.GetApiAddr()]; is == "" || !m.GetAlive() || !strings.HasPrefix(m.GetVersion(), is) || m.GetRevision() < since {
+					return fmt.Errorf("server %d, %d replaced, sees %v; want version %q, revision %d", i, replaced, m, is, since)
+				}
+			}
+			return nil
+		}))
+	}
+	for i := range replaced {
+		for _, what := range []string{"pool_malformed_total", "pool_dropped_total", "fleet_malformed_total", "diverged_index"} {
+			if got := figure(t, c, i, "holdfast_"+what); got != "0" {
+				t.Errorf("server %d, %d replaced: %s is %s", i, replaced, what, got)
+			}
+		}
+	}
+}
+
+// figure reads one of a server's metrics.
+func figure(t *testing.T, c *cluster.Cluster, i int, name string) string {
+	t.Helper()
+	req := get[*http.Request](t)(http.NewRequestWithContext(within(t, 10*time.Second), http.MethodGet, "http://"+c.HTTPAddr(i)+"/metrics", nil))
+	resp := get[*http.Response](t)(http.DefaultClient.Do(req))
+	defer resp.Body.Close()
+	for line := range strings.Lines(string(get[[]byte](t)(io.ReadAll(resp.Body)))) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+" "); ok {
+			return value
+		}
+	}
+	return "missing"
 }
 
 // forward requires that the revisions in lines never go back, and that nothing had

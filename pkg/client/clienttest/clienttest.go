@@ -197,7 +197,7 @@ func (p *Plane) ReleaseBreaker(dependency string) {
 // What that means the dependency's policy says: by default a breaker heeds them once two
 // calls of its own have failed, and lets few calls through from then on, which may
 // convince it of the contrary; where fleet_without_traffic is "enforce" it does so at
-// once, if it has no calls to judge by.
+// once, if it has no calls to judge by. Status shows it; events tell only of the breakers.
 func (p *Plane) SetFleet(dependency string, broken bool) {
 	p.tb.Helper()
 	p.feed.Heed(dependency, broken)

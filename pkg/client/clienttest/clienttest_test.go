@@ -134,7 +134,13 @@ func TestFleet(t *testing.T) {
 	if _, err := charge(t.Context(), cp, false); !errors.As(err, &rejection) || rejection.Reason != client.BreakerOpen || rejection.By != "fleet" {
 		t.Errorf("with a suspicion: %v", err)
 	}
+	if s := cp.Status().Fleet; len(s) != 1 || s[0].Dependency != "payments" || !s[0].Others || !s[0].Hearsay || !s[0].Open || s[0].Mode != "enforce" || s[0].Reason == "" {
+		t.Errorf("shows %+v", s)
+	}
 	plane.SetFleet("payments", false)
+	if s := cp.Status().Fleet; len(s) != 0 {
+		t.Errorf("shows %+v after its end", s)
+	}
 	plane.Advance(time.Minute)
 	if _, err := charge(t.Context(), cp, false); err != nil {
 		t.Errorf("after its end: %v", err)
