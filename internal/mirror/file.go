@@ -47,6 +47,9 @@ type Mark struct {
 	Position Position
 	Root     document.Root
 	Stamp    Stamp
+	// Heard is when a server said something last, by the wall clock in milliseconds
+	// since 1970; 0 if it is not known.
+	Heard int64
 }
 
 // Resume returns the mirror of a cache file as of the mark, which is at the mark's
@@ -69,8 +72,8 @@ func (m Mark) Resume(cache *Mirror) (*Mirror, error) {
 // the SHA-256 of all that. Numbers are big endian, but for lengths and counts, which
 // are varints.
 //
-//	mark    namespace, lineage, counter, nonce, revision, root, wall, state
-//	cache   the same, the number of resources, and each one with its length
+//	mark    namespace, lineage, counter, nonce, revision, root, wall, state, heard
+//	cache   the same up to state, the number of resources, and each one with its length
 //	trust   namespace, length and bytes of the key, holdfast.v1.GossipSettings
 //
 // Resources are holdfast.v1.Resource without a namespace, in the order of their keys.
@@ -79,13 +82,15 @@ const (
 	markMagic   = "holdfast mark\n"
 	trustMagic  = "holdfast trust\n"
 	fileVersion = 1
+	// markVersion is that of marks: those of version 1 do not say when a server was heard.
+	markVersion = 2
 )
 
 // EncodeCache writes a mirror that holds something, and the state time.
 func EncodeCache(to io.Writer, m *Mirror, at Stamp) error {
 	sum := sha256.New()
 	w := bufio.NewWriterSize(io.MultiWriter(to, sum), 64<<10)
-	head := header(cacheMagic, m.namespace, Mark{m.at, m.Root(), at})
+	head := header(cacheMagic, fileVersion, m.namespace, Mark{Position: m.at, Root: m.Root(), Stamp: at})
 	head = binary.AppendUvarint(head, uint64(m.Len()))
 	_, _ = w.Write(head) // a writer that has failed fails in Flush as well
 	var data []byte
@@ -110,7 +115,7 @@ func EncodeCache(to io.Writer, m *Mirror, at Stamp) error {
 // DecodeCache is the inverse of EncodeCache. The errors are ErrCorrupt, ErrVersion
 // and ErrNamespace. The mirror shares no memory with data.
 func DecodeCache(data []byte, namespace string) (*Mirror, Stamp, error) {
-	r, mark, err := open(data, cacheMagic, namespace)
+	r, mark, err := open(data, cacheMagic, fileVersion, namespace)
 	if err != nil {
 		return nil, Stamp{}, fmt.Errorf("read cache: %w", err)
 	}
@@ -132,15 +137,18 @@ func DecodeCache(data []byte, namespace string) (*Mirror, Stamp, error) {
 
 // EncodeMark returns the bytes of a mark.
 func EncodeMark(namespace string, m Mark) []byte {
-	data := header(markMagic, namespace, m)
+	data := binary.BigEndian.AppendUint64(header(markMagic, markVersion, namespace, m), uint64(m.Heard))
 	sum := sha256.Sum256(data)
 	return append(data, sum[:]...)
 }
 
 // DecodeMark is the inverse of EncodeMark. The errors are those of DecodeCache.
 func DecodeMark(data []byte, namespace string) (Mark, error) {
-	r, mark, err := open(data, markMagic, namespace)
+	r, mark, err := open(data, markMagic, markVersion, namespace)
 	if err == nil {
+		if r.version >= markVersion {
+			mark.Heard = r.time()
+		}
 		err = r.close()
 	}
 	if err != nil {
@@ -150,14 +158,14 @@ func DecodeMark(data []byte, namespace string) (Mark, error) {
 }
 
 // title returns what every file begins with.
-func title(magic, namespace string) []byte {
-	b := binary.BigEndian.AppendUint16([]byte(magic), fileVersion)
+func title(magic string, version uint16, namespace string) []byte {
+	b := binary.BigEndian.AppendUint16([]byte(magic), version)
 	return append(binary.AppendUvarint(b, uint64(len(namespace))), namespace...)
 }
 
 // header returns what cache and mark begin with.
-func header(magic, namespace string, m Mark) []byte {
-	b := title(magic, namespace)
+func header(magic string, version uint16, namespace string, m Mark) []byte {
+	b := title(magic, version, namespace)
 	b = append(b, m.Position.Epoch.Lineage[:]...)
 	for _, n := range [...]uint64{m.Position.Epoch.Counter, m.Position.Epoch.Nonce, m.Position.Revision} {
 		b = binary.BigEndian.AppendUint64(b, n)
@@ -168,23 +176,20 @@ func header(magic, namespace string, m Mark) []byte {
 }
 
 // open checks a file as a whole and reads what cache and mark begin with.
-func open(data []byte, magic, namespace string) (*reader, Mark, error) {
-	r, err := unseal(data, magic, namespace)
+func open(data []byte, magic string, newest uint16, namespace string) (*reader, Mark, error) {
+	r, err := unseal(data, magic, newest, namespace)
 	if err != nil {
 		return nil, Mark{}, err
 	}
 	m := Mark{Position: Position{Epoch: document.Epoch{Lineage: [16]byte(r.take(16)), Counter: r.uint64(), Nonce: r.uint64()}, Revision: r.uint64()}}
 	m.Root = document.Root(r.take(len(m.Root)))
-	m.Stamp = Stamp{Wall: int64(r.uint64()), State: int64(r.uint64())}
-	if m.Stamp.Wall < 0 || m.Stamp.Wall > latest || m.Stamp.State < 0 || m.Stamp.State > latest {
-		r.fail("a time out of range")
-	}
+	m.Stamp = Stamp{Wall: r.time(), State: r.time()}
 	return r, m, nil
 }
 
 // unseal checks a file as a whole and that it is of the namespace, and returns what
 // follows.
-func unseal(data []byte, magic, namespace string) (*reader, error) {
+func unseal(data []byte, magic string, newest uint16, namespace string) (*reader, error) {
 	body, ok := bytes.CutPrefix(data, []byte(magic))
 	switch {
 	case !ok:
@@ -192,14 +197,15 @@ func unseal(data []byte, magic, namespace string) (*reader, error) {
 	case len(body) < 2+sha256.Size:
 		return nil, fmt.Errorf("%w: it breaks off after %d bytes", ErrCorrupt, len(data))
 	}
-	if v := binary.BigEndian.Uint16(body); v != fileVersion {
-		return nil, fmt.Errorf("%w: %d, and this program reads %d", ErrVersion, v, fileVersion)
+	v := binary.BigEndian.Uint16(body)
+	if v == 0 || v > newest {
+		return nil, fmt.Errorf("%w: %d, and this program reads up to %d", ErrVersion, v, newest)
 	}
 	end := len(data) - sha256.Size
 	if sum := sha256.Sum256(data[:end]); !bytes.Equal(sum[:], data[end:]) {
 		return nil, fmt.Errorf("%w: the checksum of its %d bytes is wrong", ErrCorrupt, len(data))
 	}
-	r := &reader{data: body[2 : len(body)-sha256.Size]}
+	r := &reader{version: v, data: body[2 : len(body)-sha256.Size]}
 	name := string(r.take(r.length()))
 	if r.err == nil && name != namespace {
 		return nil, fmt.Errorf("%w: %q, not %q", ErrNamespace, name, namespace)
@@ -210,8 +216,9 @@ func unseal(data []byte, magic, namespace string) (*reader, error) {
 // reader reads the body of a file. Its first error stays, and what is read after it
 // is zeros.
 type reader struct {
-	data []byte
-	err  error
+	version uint16
+	data    []byte
+	err     error
 }
 
 func (r *reader) fail(what string) {
@@ -234,6 +241,15 @@ func (r *reader) take(n int) []byte {
 }
 
 func (r *reader) uint64() uint64 { return binary.BigEndian.Uint64(r.take(8)) }
+
+// time returns milliseconds since 1970.
+func (r *reader) time() int64 {
+	t := int64(r.uint64())
+	if t < 0 || t > latest {
+		r.fail("a time out of range")
+	}
+	return t
+}
 
 func (r *reader) uvarint() uint64 {
 	v, n := binary.Uvarint(r.data)

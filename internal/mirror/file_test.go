@@ -79,7 +79,7 @@ func resealed(data []byte) []byte {
 // TestPoisonIsRefused damages files in every way that a disk or somebody can.
 func TestPoisonIsRefused(t *testing.T) {
 	_, cache := cacheFile(t)
-	mark := EncodeMark("default", Mark{Position: Position{epoch(2), 7}, Stamp: Stamp{1, 2}})
+	mark := EncodeMark("default", Mark{Position: Position{epoch(2), 7}, Stamp: Stamp{1, 2}, Heard: 3})
 	decoders := map[string]struct {
 		data   []byte
 		decode func([]byte) error
@@ -128,7 +128,7 @@ func TestPoisonIsRefused(t *testing.T) {
 		b := slices.Clone(cache)
 		binary.BigEndian.PutUint16(b[len(cacheMagic):], 2)
 		_, _, err := DecodeCache(resealed(b), "default")
-		if !errors.Is(err, ErrVersion) || !strings.HasSuffix(err.Error(), "2, and this program reads 1") {
+		if !errors.Is(err, ErrVersion) || !strings.HasSuffix(err.Error(), "2, and this program reads up to 1") {
 			t.Error(err)
 		}
 	})
@@ -146,7 +146,18 @@ func TestPoisonIsRefused(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a mark of version 1", func(t *testing.T) {
+		was := header(markMagic, 1, "default", Mark{Position: Position{epoch(2), 7}, Stamp: Stamp{1, 2}})
+		sum := sha256.Sum256(was)
+		m, err := DecodeMark(append(was, sum[:]...), "default")
+		if err != nil || m != (Mark{Position: Position{epoch(2), 7}, Stamp: Stamp{1, 2}}) {
+			t.Errorf("%+v, %v", m, err)
+		}
+	})
 	t.Run("a time out of range", func(t *testing.T) {
+		if _, err := DecodeMark(EncodeMark("default", Mark{Heard: -1}), "default"); !errors.Is(err, ErrCorrupt) {
+			t.Error(err)
+		}
 		for _, s := range []Stamp{{Wall: -1}, {State: -1}, {Wall: latest + 1}, {State: latest + 1}} {
 			if _, err := DecodeMark(EncodeMark("default", Mark{Stamp: s}), "default"); !errors.Is(err, ErrCorrupt) {
 				t.Errorf("%v: %v", s, err)
@@ -201,7 +212,7 @@ func FuzzDecodeCache(f *testing.F) {
 
 // FuzzDecodeMark does the same with marks.
 func FuzzDecodeMark(f *testing.F) {
-	data := EncodeMark("default", Mark{Position: Position{epoch(2), 7}, Stamp: Stamp{1, 2}})
+	data := EncodeMark("default", Mark{Position: Position{epoch(2), 7}, Stamp: Stamp{1, 2}, Heard: 3})
 	f.Add(data[len(markMagic) : len(data)-sha256.Size])
 	f.Fuzz(func(t *testing.T, body []byte) {
 		file := resealed(slices.Concat([]byte(markMagic), body, make([]byte, sha256.Size)))

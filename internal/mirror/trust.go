@@ -29,7 +29,7 @@ func (Trust) GoString() string { return "mirror.Trust{}" }
 
 // EncodeTrust returns the bytes of a file. The same trust has the same bytes.
 func EncodeTrust(namespace string, t Trust) ([]byte, error) {
-	data := title(trustMagic, namespace)
+	data := title(trustMagic, fileVersion, namespace)
 	data = append(binary.AppendUvarint(data, uint64(len(t.Key))), t.Key...)
 	data, err := (proto.MarshalOptions{Deterministic: true}).MarshalAppend(data, t.Settings)
 	if err != nil {
@@ -41,7 +41,7 @@ func EncodeTrust(namespace string, t Trust) ([]byte, error) {
 
 // DecodeTrust is the inverse of EncodeTrust. The errors are those of DecodeCache.
 func DecodeTrust(data []byte, namespace string) (Trust, error) {
-	r, err := unseal(data, trustMagic, namespace)
+	r, err := unseal(data, trustMagic, fileVersion, namespace)
 	if err != nil {
 		return Trust{}, fmt.Errorf("read trust: %w", err)
 	}

@@ -153,8 +153,8 @@ type Status struct {
 	// is the zero value.
 	Connected bool
 	Server    Server
-	// Since is when that became so. Heard is when a server said something last: the
-	// zero time if none ever did.
+	// Since is when that became so. Heard is when a server said something last, to this
+	// process or to the one that left its cache: the zero time if none ever did.
 	Since, Heard time.Time
 	// Attempts counts the attempts to connect, Connects those that a server answered,
 	// Resyncs how often a snapshot was needed because something did not fit.

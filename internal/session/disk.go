@@ -135,9 +135,10 @@ func (d *disk) note(err error) {
 }
 
 // load returns what the disk holds, as an empty mirror with a floor if only the mark
-// is usable, and the state time at this moment of the wall clock, 0 if it is not
-// known.
-func (d *disk) load(wall int64) (*mirror.Mirror, int64) {
+// is usable; the state time at this moment of the wall clock, 0 if it is not known; and
+// how long ago a server was heard, by the wall clock. A cache is written when a server
+// has told something.
+func (d *disk) load(wall int64) (m *mirror.Mirror, state int64, silence time.Duration) {
 	d.mark, _ = read(d, d.markPath(), mirror.DecodeMark)
 	nothing := mirror.New(d.namespace, d.mark.Position)
 	type cache struct {
@@ -149,19 +150,20 @@ func (d *disk) load(wall int64) (*mirror.Mirror, int64) {
 		return c, err
 	})
 	if !ok {
-		return nothing, 0
+		return nothing, 0, 0
 	}
 	m, err := d.mark.Resume(c.Mirror)
 	if err != nil {
 		d.setAside(d.cachePath(), fmt.Errorf("it is older than the mark beside it: %w", err))
-		return nothing, 0
+		return nothing, 0, 0
 	}
 	d.cached = mirror.Mark{Position: c.Position(), Root: c.Root()}
 	now := c.At(wall)
 	if d.mark.Position.Epoch == m.Position().Epoch {
 		now = max(now, d.mark.Stamp.At(wall))
 	}
-	return m, now
+	silence = time.Duration(max(0, wall-max(c.Wall, d.mark.Heard))) * time.Millisecond
+	return m, now, silence
 }
 
 // read reads a file. One that cannot be used is logged and moved aside; false is
@@ -228,14 +230,14 @@ func (d *disk) changed() {
 
 // run writes what held returns when it has changed, until ctx ends; then once more,
 // and gives the lock back.
-func (d *disk) run(ctx context.Context, held func() (*mirror.Mirror, mirror.Stamp)) {
+func (d *disk) run(ctx context.Context, held func() (*mirror.Mirror, mirror.Mark)) {
 	defer d.release()
 	refresh := time.NewTicker(markInterval)
 	defer refresh.Stop()
 	write := func() error {
 		return contain(func() error {
-			m, at := held()
-			return errors.Join(d.save(m, at), d.saveTrust())
+			m, mark := held()
+			return errors.Join(d.save(m, mark), d.saveTrust())
 		})
 	}
 	pause := writeInterval
@@ -261,19 +263,18 @@ func (d *disk) run(ctx context.Context, held func() (*mirror.Mirror, mirror.Stam
 }
 
 // save writes the mark, and before it the cache if that holds something else.
-func (d *disk) save(m *mirror.Mirror, at mirror.Stamp) error {
-	if !m.Position().Set() {
+func (d *disk) save(m *mirror.Mirror, mark mirror.Mark) error {
+	if !mark.Position.Set() {
 		return nil
 	}
 	if err := d.own(); err != nil {
 		return err
 	}
-	mark := mirror.Mark{Position: m.Position(), Root: m.Root(), Stamp: at}
 	if err := d.mark.Position.Admits(mark.Position); err != nil && !errors.Is(err, mirror.ErrForeign) {
 		return fmt.Errorf("the cache of another process is newer: %w", err)
 	}
 	if d.cached.Position.Epoch != mark.Position.Epoch || d.cached.Root != mark.Root {
-		err := d.replace(d.cachePath(), func(w io.Writer) error { return mirror.EncodeCache(w, m, at) })
+		err := d.replace(d.cachePath(), func(w io.Writer) error { return mirror.EncodeCache(w, m, mark.Stamp) })
 		if err != nil {
 			return err
 		}

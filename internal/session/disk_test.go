@@ -263,7 +263,7 @@ func TestLockedFilesStay(t *testing.T) {
 	}
 	two := openDisk(dir, "default", l.logger())
 	defer two.release()
-	if m, _ := two.load(0); m.Position().Set() || !errors.Is(two.failure(), ErrLocked) {
+	if m, _, _ := two.load(0); m.Position().Set() || !errors.Is(two.failure(), ErrLocked) {
 		t.Errorf("loaded %s, %v", m.Position(), two.failure())
 	}
 	if got := read1(t, one.cachePath()); string(got) != "x" {
@@ -284,14 +284,41 @@ func TestLateComerDoesNotSetTheDiskBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := newer.save(m, mirror.Stamp{}); err != nil {
+	if err := newer.save(m, markOf(m)); err != nil {
 		t.Fatal(err)
 	}
 	newer.release()
-	if err := late.save(old, mirror.Stamp{}); !errors.Is(err, mirror.ErrBehind) {
+	if err := late.save(old, markOf(old)); !errors.Is(err, mirror.ErrBehind) {
 		t.Errorf("got %v", err)
 	}
 	late.release()
+}
+
+func markOf(m *mirror.Mirror) mirror.Mark {
+	return mirror.Mark{Position: m.Position(), Root: m.Root()}
+}
+
+// TestAgeGoesOn tells how long no server has been heard, also by a process before.
+func TestAgeGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, w := newNetwork(t), newTruth()
+		w.put("a", "1")
+		dir := t.TempDir()
+		srv := n.serve("a:1", &server{truth: w})
+		s, a := n.open(func(c *Config) { c.Dir = dir }, "a:1")
+		wait(time.Hour)
+		heard := s.Status().Heard
+		n.kill("a:1", srv)
+		wait(time.Hour)
+		end(t, s, a)
+		wait(time.Hour)
+		s, a = n.open(func(c *Config) { c.Dir = dir }, "a:1")
+		wait(time.Minute)
+		if got := s.Status(); got.Connected || got.Source != Disk || got.Heard.Sub(heard).Abs() > time.Second {
+			t.Errorf("heard %v, want %v; %+v", got.Heard, heard, got)
+		}
+		end(t, s, a)
+	})
 }
 
 // TestNamespacesShareADirectory keeps them apart, whatever they are called.
@@ -304,14 +331,14 @@ func TestNamespacesShareADirectory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.save(m, mirror.Stamp{}); err != nil {
+		if err := d.save(m, markOf(m)); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 		d.release()
 	}
 	for i, name := range names {
 		d := openDisk(dir, name, l.logger())
-		if m, _ := d.load(0); m.Position() != (mirror.Position{Epoch: epochOf(1), Revision: uint64(i)}) {
+		if m, _, _ := d.load(0); m.Position() != (mirror.Position{Epoch: epochOf(1), Revision: uint64(i)}) {
 			t.Errorf("%q is at %s", name, m.Position())
 		}
 		d.release()
@@ -360,13 +387,14 @@ func TestWriteFailure(t *testing.T) {
 		}
 		return m
 	}
-	if err := d.save(at(1, "a"), mirror.Stamp{}); err != nil {
+	save := func(m *mirror.Mirror) error { return d.save(m, markOf(m)) }
+	if err := save(at(1, "a")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Mkdir(d.cachePath()+".tmp", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.save(at(2, "b"), mirror.Stamp{}); err == nil {
+	if err := save(at(2, "b")); err == nil {
 		t.Fatal("written over a directory")
 	}
 	if m, err := mirror.DecodeMark(read1(t, d.markPath()), "default"); err != nil || m.Position.Revision != 1 {
@@ -375,10 +403,10 @@ func TestWriteFailure(t *testing.T) {
 	if err := os.Remove(d.cachePath() + ".tmp"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	if err := d.save(at(2, "b"), mirror.Stamp{}); err != nil {
+	if err := save(at(2, "b")); err != nil {
 		t.Fatal(err)
 	}
-	if m, _ := d.load(0); m.Position().Revision != 2 {
+	if m, _, _ := d.load(0); m.Position().Revision != 2 {
 		t.Errorf("loaded %s", m.Position())
 	}
 }
@@ -398,7 +426,7 @@ func TestRestartDoesNotProlong(t *testing.T) {
 		n.kill("a:1", srv)
 		d := openDisk(dir, "default", l.logger())
 		for wall, want := range map[int64]int64{ended: ended, ended + 5000: ended + 5000, ended - 7_200_000: ended} {
-			if _, now := d.load(wall); now != want {
+			if _, now, _ := d.load(wall); now != want {
 				t.Errorf("%d ms after the end it is %d, want %d", wall-ended, now, want)
 			}
 		}

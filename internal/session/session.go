@@ -116,11 +116,12 @@ func (s *Session) Status() Status {
 
 // restore installs what the disk holds.
 func (s *Session) restore() {
-	m, now := s.disk.load(s.clock.Wall().UnixMilli())
+	m, now, silence := s.disk.load(s.clock.Wall().UnixMilli())
 	if !m.Position().Set() || seam.Bug(seam.DiskIgnored) {
 		s.held = m
 		return
 	}
+	s.status.Heard = time.Now().Add(-silence)
 	var clock mirror.Clock
 	if now > 0 {
 		clock = mirror.Guess(now, s.clock.Now())
@@ -157,10 +158,18 @@ func (s *Session) live(ctx context.Context) {
 }
 
 // saved returns what goes to the disk.
-func (s *Session) saved() (*mirror.Mirror, mirror.Stamp) {
+func (s *Session) saved() (*mirror.Mirror, mirror.Mark) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.held, mirror.Stamp{Wall: s.clock.Wall().UnixMilli(), State: s.time.At(s.clock.Now())}
+	wall := s.clock.Wall()
+	mark := mirror.Mark{
+		Position: s.held.Position(), Root: s.held.Root(),
+		Stamp: mirror.Stamp{Wall: wall.UnixMilli(), State: s.time.At(s.clock.Now())},
+	}
+	if !s.status.Heard.IsZero() {
+		mark.Heard = max(0, wall.Add(-time.Since(s.status.Heard)).UnixMilli())
+	}
+	return s.held, mark
 }
 
 // attempt has one stream with a server. It returns how long the server was there.

@@ -25,7 +25,8 @@ type Status struct {
 	Revision                       uint64
 	// Epoch is the history that the revision belongs to, empty without a view.
 	Epoch string
-	// Age is how long ago a server last said something; 0 if none ever did.
+	// Age is how long ago a server last said something, to this process or, by the wall
+	// clock, to the one whose cache it began with; 0 if none ever did.
 	Age time.Duration
 	// Connected tells that a session is up, Server and ServerID with which.
 	Connected        bool
