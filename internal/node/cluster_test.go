@@ -152,6 +152,25 @@ func TestScaleUpAndWipedServer(t *testing.T) {
 	}
 }
 
+// A server that has restarted and finds no majority says that, and not that it belongs to
+// no cluster.
+func TestRestartWithoutAMajority(t *testing.T) {
+	t.Parallel()
+	sites := newSites(t, 3, 3)
+	startAll(t, sites)
+	until(t, 30*time.Second, "cluster", formed(sites, 3))
+	put(t, sites[0].APIAddr(), "first", 0)
+	for _, s := range sites {
+		s.stop(t)
+	}
+	sites[0].start(t)
+	if err := sites[0].Serving(); err == nil || !strings.Contains(err.Error(), "waits for a leader: no majority of its cluster's 3 servers") {
+		t.Errorf("it says %v", err)
+	}
+	sites[1].start(t)
+	until(t, 30*time.Second, "a majority", func() bool { return sites[0].Serving() == nil && sites[1].Serving() == nil })
+}
+
 func TestOverrideEndsOnTimeAcrossALeaderChange(t *testing.T) {
 	t.Parallel()
 	sites := newSites(t, 3, 3)

@@ -50,6 +50,7 @@ func sweepDevDirs(temp string, now time.Time, log *slog.Logger) {
 	if err != nil {
 		return
 	}
+	removed := 0
 	for _, e := range entries {
 		digits, ok := strings.CutPrefix(e.Name(), devPrefix)
 		if !ok || digits == "" || strings.Trim(digits, "0123456789") != "" || !e.IsDir() {
@@ -59,7 +60,10 @@ func sweepDevDirs(temp string, now time.Time, log *slog.Logger) {
 			log.Debug("what a throw-away server may have left stays", "dir", e.Name(), "error", err)
 			continue
 		}
-		log.Info("removed what a killed throw-away server had left", "dir", e.Name())
+		removed++
+	}
+	if removed > 0 {
+		log.Info("removed what killed throw-away servers had left", "directories", removed)
 	}
 }
 

@@ -104,6 +104,10 @@ func (n *Node) Serving() error {
 		return api.Errorf(api.ReasonFenced, "%s", *reason)
 	}
 	if !view.Epoch().HasLineage() {
+		// A server that has restarted knows nothing before a leader tells it what is committed.
+		if raft := n.raft.Status(); raft.LeaderID == "" && len(raft.Members) > 0 {
+			return api.Errorf(api.ReasonNoLeader, "this server has started and waits for a leader: no majority of its cluster's %d servers is there", len(raft.Members))
+		}
 		return api.Errorf(api.ReasonNotServing, "this server does not belong to a cluster yet")
 	}
 	if _, pending := n.recovery.pending(view); pending {

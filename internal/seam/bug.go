@@ -63,7 +63,7 @@ const (
 	// ServersVouch: a view counts as the newest while any server is there, also one that is
 	// cut off from the others.
 	ServersVouch = "servers-vouch"
-	// EndsNeedServer: overrides end only while a server is there.
+	// EndsNeedServer: an override ends when a server says so.
 	EndsNeedServer = "ends-need-server"
 	// DecisionsWait: a decision waits a little for a session.
 	DecisionsWait = "decisions-wait"

@@ -4,6 +4,9 @@ package seam
 
 import "os"
 
+// Seeded tells whether bugs are compiled in.
+const Seeded = true
+
 // The one bug of the process.
 var bug = os.Getenv("HOLDFAST_BUG") //nolint:gochecknoglobals // seams have no owner to hold it
 

@@ -259,8 +259,8 @@ func (c *Client) keepUp(ctx context.Context, local *localFile) {
 	defer timer.Stop()
 	for {
 		was := c.holder.current.Load()
-		if seam.Bug(seam.EndsNeedServer) && c.session != nil && !c.session.Status().Connected {
-			timer.Reset(time.Second)
+		if seam.Bug(seam.EndsNeedServer) {
+			timer.Stop()
 		} else if next := c.holder.expire(); next > 0 {
 			timer.Reset(next)
 		} else {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -25,6 +27,10 @@ import (
 // the question that a recorded reply answers, and replies to calls whose
 // authorization was added there are not recorded.
 //
+// A connection that is down is dialled again at least every five seconds, not up to two
+// minutes later as gRPC does by itself: a probe of a dependency that is back must find a
+// connection. grpc.WithConnectParams after these options overrides that.
+//
 // Of a stream the policy's breaker and bulkhead count, and levels of modes may shed
 // or reject it. Its outcome is its final status and its latency the time to the
 // first message; where the caller's deadline ends it after that, it says nothing.
@@ -36,7 +42,18 @@ func (c *Client) DialOptions(dependency string, options ...CallOption) []grpc.Di
 	conn := newConnection(c.calls, dependency, options)
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(conn.unary), grpc.WithChainStreamInterceptor(conn.stream), grpc.WithDisableRetry(),
+		grpc.WithConnectParams(redial()),
 	}
+}
+
+// longestRedial is how long a connection that is down waits before it is dialled again.
+const longestRedial = 5 * time.Second
+
+// redial are gRPC's defaults but for the longest pause.
+func redial() grpc.ConnectParams {
+	delays := backoff.DefaultConfig
+	delays.MaxDelay = longestRedial
+	return grpc.ConnectParams{Backoff: delays, MinConnectTimeout: 20 * time.Second}
 }
 
 // connection is what one call of DialOptions made: mostly one connection.

@@ -22,7 +22,7 @@ type View struct {
 
 // View returns what the client obeys now. It costs one atomic load.
 func (c *Client) View() View {
-	if seam.Bug(seam.DecisionsWait) && c.session != nil && !c.session.Status().Connected {
+	if seam.Seeded && seam.Bug(seam.DecisionsWait) && c.session != nil && !c.session.Status().Connected {
 		time.Sleep(10 * time.Millisecond) //nolint:forbidigo // that is the bug
 	}
 	return View{c.holder, c.holder.current.Load()}
