@@ -13,11 +13,13 @@ FUZZTIME  ?= 20s
 # Of make conformance: a seed draws the same cases again.
 SEED      ?= $(shell date +%Y%m%d)
 CASES     ?= 100000
+# Of make jepsen-long: how many seeds.
+SEEDS     ?= 20
 # Of make sim: decides loads, links and jitter.
 SIMSEED   ?= 1
 PLATFORMS := linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 
-.PHONY: help build test race lint fmt fmt-check vet generate check-generated baseline fuzz bench jepsen sim conformance dev cluster demo cover ci clean
+.PHONY: help build test race lint fmt fmt-check vet generate check-generated baseline fuzz bench test-long jepsen-short jepsen jepsen-long jepsen-seeded sim conformance dev cluster demo cover ci clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,10 +78,22 @@ bench: ## Benchmarks of the packages, then the cluster beside their peers (about
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
 	cd test/bench && $(GO) run . all
 
-jepsen: ## The long profile of the real-process tests (about 10 min)
+test-long: ## The long profile of the real-process tests (about 10 min)
 	$(GO) test $(RACE) -count=1 -timeout 40m ./test/cluster -long -v
 
-sim: ## Fleets of 300 and 1,000 instances in virtual time, and 30 real processes (about 1 h, 6 GB)
+jepsen-short: ## Real processes under faults, their histories judged: ten runs (about 5 min)
+	cd test/jepsen-lite && $(GO) run . run -profile short
+
+jepsen: ## The same: every scenario (about 20 min)
+	cd test/jepsen-lite && $(GO) run . run
+
+jepsen-long: ## The same: mixed faults of SEEDS seeds (hours)
+	cd test/jepsen-lite && $(GO) run . run -profile long -seeds $(SEEDS)
+
+jepsen-seeded: ## Give the programs one deliberate bug after the other: the rule meant for it must find it (about 20 min)
+	cd test/jepsen-lite && $(GO) run . seeded
+
+sim: ## Fleets of 300 and 1,000 instances in virtual time, and 30 real processes (1-2 h, 6 GB)
 	GOGC=250 GOMEMLIMIT=5GiB $(GO) test -count=1 -timeout 180m ./test/sim -long -seed $(SIMSEED) -v
 
 conformance: ## Compare CASES fresh flags, drawn from SEED, with flagd's evaluator, and serve other clients (Node 20, npm; about 3 min)
