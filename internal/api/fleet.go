@@ -51,8 +51,9 @@ type FleetPool interface {
 	Verify(ctx context.Context, address, member string) error
 	// Members returns how many members the pool has, servers included.
 	Members() int
-	// Direct tells whether the instance is one of them.
-	Direct(id string) bool
+	// Directs returns the ids of the instances that are among them. Whoever asks for
+	// one after the other asks once.
+	Directs() map[string]bool
 
 	// Take takes in what the session of an instance hands in, and spreads news. It
 	// refuses, with an error for the log, what is malformed, forged, expired, or

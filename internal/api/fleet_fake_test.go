@@ -51,6 +51,7 @@ type fakePool struct {
 	settings *holdfastv1.GossipSettings
 	members  int
 	direct   []string
+	counted  int // how often they were asked for
 	verify   func(ctx context.Context, address, member string) error
 	told     map[string]health.Population
 	asked    int // for changes
@@ -205,10 +206,15 @@ func (p *fakePool) Members() int {
 	return p.members
 }
 
-func (p *fakePool) Direct(id string) bool {
+func (p *fakePool) Directs() map[string]bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Contains(p.direct, id)
+	p.counted++
+	all := map[string]bool{}
+	for _, id := range p.direct {
+		all[id] = true
+	}
+	return all
 }
 
 func (p *fakePool) Changes(since uint64, most int) ([][]byte, uint64) {

@@ -122,9 +122,9 @@ func (s *fleetService) open(ctx context.Context, q fleetQuestion) (space *fleetS
 
 // picture shows a namespace's fleet as this server sees it now.
 func (s *fleetService) picture(space *fleetSpace, dependency string) *holdfastv1.Fleet {
-	view := s.replica.View()
+	view, direct := s.replica.View(), space.pool.Directs()
 	fleet := space.pool.Picture(dependency, s.policies.of(view, space.namespace), func(id string) string {
-		if space.pool.Direct(id) {
+		if direct[id] {
 			return modeDirect
 		}
 		return modeRelayed

@@ -33,6 +33,28 @@ func follows(t *testing.T, stream grpc.ServerStreamingClient[holdfastv1.WatchFle
 	}
 }
 
+// TestFleetAsksOnceWhoIsDirect: for a picture, not for each report in it.
+func TestFleetAsksOnceWhoIsDirect(t *testing.T) {
+	n, f := fleeted(t)
+	for _, id := range []string{"one", "other"} {
+		g := n.gossips(t, id)
+		g.hands(t, g.observed(t, g.granted(t, modeRelayed).GetCertificate(), "payments"))
+	}
+	pool := f.in("default")
+	for reports := 0; reports < 2; {
+		pool.set(func() { pool.counted = 0 })
+		resp, err := n.fleet().GetFleet(t.Context(), &holdfastv1.GetFleetRequest{Namespace: "default", Dependency: "payments"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reports = len(resp.GetFleet().GetDependencies()[0].GetReports())
+		asked := 0
+		if pool.set(func() { asked = pool.counted }); asked != 1 {
+			t.Fatalf("asked %d times for %d reports", asked, reports)
+		}
+	}
+}
+
 // TestFleet: what instances hand in is shown at once, and how they take part.
 func TestFleet(t *testing.T) {
 	n, f := fleeted(t)

@@ -233,7 +233,7 @@ func (f *fleetSpace) full(id string) bool {
 	f.mu.Lock()
 	direct := f.direct
 	f.mu.Unlock()
-	return max(direct, f.pool.Members()) >= MaxDirectMembers && !f.pool.Direct(id)
+	return max(direct, f.pool.Members()) >= MaxDirectMembers && !f.pool.Directs()[id]
 }
 
 // joins counts the sessions whose instances may join the pool.

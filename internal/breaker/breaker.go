@@ -62,15 +62,15 @@ func unheard() Ticket { return newTicket(0, 1) }
 // waits.
 type Breaker struct {
 	round    atomic.Pointer[round]
-	canaries *Canaries // nil: it waits for no other
-	_        [48]byte  // what is read by each call apart from what is written
+	canaries *Canaries
+	_        [48]byte // what is read by each call apart from what is written
 	stale    atomic.Uint64
 }
 
 // New returns a closed breaker. The seed decides its jitter and which calls its
 // ramp admits: breakers of different instances need different ones.
 func New(now int64, s Settings, seed uint64) *Breaker {
-	b := new(Breaker)
+	b := &Breaker{canaries: new(Canaries)}
 	first := &round{rules: newRules(s), seed: hash.Nth(seed)}
 	b.round.Store(first.next(now, Closed))
 	return b
@@ -145,16 +145,11 @@ func (b *Breaker) ramp(now int64, r *round) (a Admission, done bool) {
 		return rejected(r, r.until-now, nil), true
 	}
 	if r.state == Hearsay {
-		if turn := b.canaries.turn(r); now < turn {
-			return rejected(r, turn-now, nil), true
-		}
+		return b.canary(now, r)
 	}
 	next := r.stepped(now)
 	if !b.round.CompareAndSwap(r, next) {
 		return a, false
-	}
-	if next.state == Hearsay {
-		b.canaries.went(now, next)
 	}
 	return admitted(next, newEvent(now, r, next, RampDone)), true
 }
@@ -266,6 +261,7 @@ func (b *Breaker) Release(now int64) *Event {
 		}
 		next := r.next(now, Open)
 		next.until, next.own = now, now
+		next.opened, next.openedBy, next.probed = Counts{}, Released, NoProbe // what it was held for says nothing of now
 		if r.state == ForcedClosed {
 			next = r.next(now, Closed)
 			next.stats = r.stats

@@ -75,7 +75,8 @@
 //     experience, never the say of others. Beside the share a call goes through after 5
 //     seconds, or Timeout if that is less, and again after twice as long each time, up to
 //     half a minute; or a second after a success. Breakers that Share their Canaries take
-//     turns in that, those first that have tried the least, until one goes well.
+//     turns in that, 5 seconds apart, or Timeout, in the order in which they were called
+//     when their own wait was over, until one goes well.
 //     VetoSuccesses good results in a row end it, whatever others say, so that it needs no
 //     end of its own. They are the first successes of the Closed that follows, with
 //     nothing else seen: it takes new failures to heed again.

@@ -1,7 +1,7 @@
 package breaker
 
 import (
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -18,34 +18,54 @@ const (
 	patience = 10
 )
 
-// Canaries is what the breakers of one dependency share, so that one that is dead gets no
-// more canaries from an instance with ten methods than from one with one: a canary waits as
-// long after the last one of any of them as after its own last one. So those that have not
-// been tried yet come first, since one method may be well while others are not; and once one
-// has gone well nobody waits for another. The zero value is ready to use.
-type Canaries struct{ last atomic.Int64 }
+// Canaries is what the breakers of one dependency share, so that one that is dead gets few
+// canaries from an instance however many methods it calls: beside its own wait each canary
+// stays firstCanary, or Timeout, away from those of the others. They line up in the order of
+// the first call after their own wait, so that none is left out, however seldom it is called:
+// one method may be well while others are not. Once one has gone well nobody waits for
+// another. The zero value is ready to use.
+type Canaries struct {
+	mu   sync.Mutex // only ever tried: no call waits
+	free int64      // the first turn that nobody has; 0 if nobody has one
+}
 
 // Share lets the breaker take turns with others in letting canaries through. It has to be
 // called before any other method.
 func (b *Breaker) Share(c *Canaries) { b.canaries = c }
 
-// turn is when a canary may go, its own time being up.
-func (c *Canaries) turn(r *round) int64 {
-	if c == nil || r.good > 0 {
-		return 0
+// canary decides on a call in r, open by hearsay and with its own wait over, unless r is
+// over. Of calls in the same instant one takes its turn or lines up.
+func (b *Breaker) canary(now int64, r *round) (a Admission, done bool) {
+	c := b.canaries
+	if !c.mu.TryLock() {
+		return rejected(r, 0, nil), true
 	}
-	return c.last.Load() + int64(r.jittered(r.wait))
+	defer c.mu.Unlock()
+	next, turn, free := r.stepped(now), r.turn, c.free
+	switch {
+	case r.good > 0:
+		turn, free = 0, 0
+	case turn == 0 || turn >= free: // or the line that it stood in is gone
+		turn = max(free, now)
+		free = turn + next.apart()
+	}
+	if turn > now {
+		next = r.with(func(n *round) { n.turn = turn })
+	}
+	if !b.round.CompareAndSwap(r, next) {
+		return a, false
+	}
+	c.free = free
+	if turn > now {
+		return rejected(next, turn-now, nil), true
+	}
+	return admitted(next, nil), true
 }
 
-// went notes that a canary of a round went. Of two in the same instant either is noted.
-func (c *Canaries) went(now int64, r *round) {
-	switch {
-	case c == nil:
-	case r.good > 0:
-		c.last.Store(0)
-	default:
-		c.last.Store(now)
-	}
+// apart is how long the next turn of any comes after the one that made the round what it
+// is: never longer than the round's own wait, so one alone waits for itself only.
+func (r *round) apart() int64 {
+	return int64(r.jittered(min(r.wait, firstCanary, r.rules.Timeout)))
 }
 
 // ProbeResult is what a probe found.
@@ -72,8 +92,8 @@ func (b *Breaker) Heed(now int64, suspects, idle bool) *Event {
 			return nil
 		}
 		next := r.with(func(n *round) {
-			n.state, n.since, n.good = Hearsay, now, 0
-			n.canary(now, min(firstCanary, n.rules.Timeout))
+			n.state, n.since, n.good, n.turn = Hearsay, now, 0, 0
+			n.waits(now, min(firstCanary, n.rules.Timeout))
 		})
 		if b.round.CompareAndSwap(r, next) {
 			return newEvent(now, r, next, Fleet)
@@ -180,8 +200,8 @@ func (r *round) vetoes(now int64) bool {
 	return r.stats.recent(now, r.rules.VetoWindow) >= uint64(r.rules.VetoSuccesses) //nolint:gosec // at least 1
 }
 
-// canary lets the next call through after a wait, in a round that nobody else has seen yet.
-func (r *round) canary(now int64, wait time.Duration) {
+// waits lets the next call through after a wait, in a round that nobody else has seen yet.
+func (r *round) waits(now int64, wait time.Duration) {
 	r.wait = wait
 	r.until = now + int64(r.jittered(r.wait))
 }
@@ -200,7 +220,7 @@ func (r *round) heard(now int64, c Class, slow bool) (*round, Reason) {
 	case r.good+1 < r.rules.VetoSuccesses:
 		return r.with(func(n *round) {
 			n.good++
-			if n.canary(now, min(nextCanary, n.rules.Timeout)); n.until > r.until {
+			if n.waits(now, min(nextCanary, n.rules.Timeout)); n.until > r.until {
 				n.until = r.until
 			}
 		}), 0

@@ -400,65 +400,6 @@ func TestFleetProbes(t *testing.T) {
 	})
 }
 
-// TestCanariesOfManyDoNotMeet: instances that heed at the same instant differ in when they
-// let a call through.
-func TestCanariesOfManyDoNotMeet(t *testing.T) {
-	var all []time.Duration
-	for seed := range uint64(100) {
-		b := New(0, defaults(), seed)
-		b.Heed(0, false, true)
-		all = append(all, b.Admit(0).RetryAfter)
-	}
-	slices.Sort(all)
-	if all[0] < 4*time.Second || all[99] > 6*time.Second || all[75]-all[25] < 500*time.Millisecond {
-		t.Fatal(all)
-	}
-}
-
-// TestCanariesOfOneDependency: methods take turns, those first that have not been tried,
-// until one goes well.
-func TestCanariesOfOneDependency(t *testing.T) {
-	var canaries Canaries
-	var all [3]*fixture
-	for i := range all {
-		all[i] = newFixture(t, heeding)
-		all[i].Share(&canaries)
-		all[i].calls(Failure)
-		all[i].Heed(all[i].now, true, false)
-	}
-	pass := func(d time.Duration) {
-		for _, f := range all {
-			f.pass(d)
-		}
-	}
-	waits := func(f *fixture, want time.Duration) {
-		t.Helper()
-		if d := f.reject(); d != want {
-			t.Fatalf("waits %v, want %v", d, want)
-		}
-	}
-	a, b, well := all[0], all[1], all[2]
-	pass(5 * time.Second)
-	a.calls(Failure)
-	waits(b, 5*time.Second)
-	waits(a, 10*time.Second)
-	pass(5 * time.Second)
-	b.calls(Failure)
-	waits(b, 10*time.Second)
-	pass(5 * time.Second)
-	waits(a, 5*time.Second) // its own time is up, as is that of another who has not been tried
-	well.calls(Success)
-	waits(a, 10*time.Second)
-
-	pass(time.Second)
-	well.calls(Success)
-	a.calls(Neutral)
-	waits(b, 4*time.Second)
-	pass(time.Second)
-	well.calls(Success)
-	well.changed(Hearsay, Closed, Vetoed)
-}
-
 // TestHearsayAtTheSameInstant: of two changes at once one is made, and told once.
 func TestHearsayAtTheSameInstant(t *testing.T) {
 	const rounds = 1000

@@ -128,10 +128,10 @@ func againstTwin(t *rapid.T) {
 			g := b.Generation() - uint64(rapid.IntRange(0, 1).Draw(t, "late"))
 			compare("recover", b.Recover(now, g), w.recover(now, g))
 		case 32:
-			if w.canaried = now; rapid.Bool().Draw(t, "of another that goes well") {
-				w.canaried = 0
+			if w.free = max(w.free, now) + int64(5*time.Second); rapid.Bool().Draw(t, "of another that goes well") {
+				w.free = 0
 			}
-			canaries.last.Store(w.canaried)
+			canaries.free = w.free
 		case 33:
 			open := rapid.Bool().Draw(t, "open")
 			compare("force", b.Force(now, open), w.force(now, open))

@@ -48,6 +48,7 @@ type round struct {
 	until int64 // Open: when probes may begin; Recovering: when the step may end; Hearsay: when the next canary goes
 
 	wait time.Duration // Hearsay: for that canary
+	turn int64         // Hearsay: its turn among those of other breakers; 0 if it has not lined up
 
 	own     int64 // Open: until by its own rules
 	ordered bool  // Open: by the dependency
@@ -215,7 +216,8 @@ func (r *round) recovering(now int64) *round {
 func (r *round) stepped(now int64) *round {
 	return r.with(func(n *round) {
 		if r.state == Hearsay {
-			n.canary(now, min(2*r.wait, lastCanary))
+			n.turn = 0
+			n.waits(now, min(2*r.wait, lastCanary))
 			return
 		}
 		n.seen, n.until = false, now+int64(r.rules.RampStep)

@@ -28,7 +28,8 @@ type twin struct {
 	step       int
 	seen       bool
 	wait       time.Duration // for a canary
-	canaried   int64         // when a canary went last, of whatever target
+	turn       int64         // for that, in the line of all targets
+	free       int64         // the next turn in that line
 	own        int64
 	ordered    bool
 	opened     Counts
@@ -253,14 +254,18 @@ func (t *twin) admit(now int64, chance bool) (ok bool, lease uint32, wait time.D
 			return no(t.until)
 		}
 		if t.state == Hearsay {
-			if turn := t.canaried + int64(t.wait); t.good == 0 && now < turn {
-				return no(turn)
+			longer := min(2*t.wait, 30*time.Second)
+			if t.good == 0 && (t.turn == 0 || t.turn >= t.free) {
+				t.turn = max(t.free, now)
+				t.free = t.turn + int64(min(longer, 5*time.Second, t.s.Timeout))
 			}
-			t.wait = min(2*t.wait, 30*time.Second)
-			t.until = now + int64(t.wait)
-			if t.canaried = now; t.good > 0 {
-				t.canaried = 0
+			if t.good == 0 && now < t.turn {
+				return no(t.turn)
 			}
+			if t.good > 0 {
+				t.free = 0
+			}
+			t.wait, t.until, t.turn = longer, now+int64(longer), 0
 			return true, 0, 0, nil
 		}
 		if t.seen {
@@ -373,7 +378,7 @@ func (t *twin) heed(now int64, suspects, idle bool) *Event {
 		return nil
 	}
 	return t.change(now, Fleet, func() {
-		t.state, t.since, t.good, t.wait = Hearsay, now, 0, min(5*time.Second, t.s.Timeout)
+		t.state, t.since, t.good, t.turn, t.wait = Hearsay, now, 0, 0, min(5*time.Second, t.s.Timeout)
 		t.until = now + int64(t.wait)
 	})
 }
@@ -439,70 +444,4 @@ func (t *twin) verdict(now int64) Reason {
 		return SlowRatio
 	}
 	return 0
-}
-
-func (t *twin) force(now int64, open bool) *Event {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	to := ForcedClosed
-	if open {
-		to = ForcedOpen
-	}
-	if t.state == to {
-		return nil
-	}
-	return t.change(now, Forced, func() { t.begin(now, to) })
-}
-
-func (t *twin) release(now int64) *Event {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch t.state {
-	case ForcedOpen:
-		return t.change(now, Released, func() {
-			t.begin(now, Open)
-			t.until, t.own = now, now
-		})
-	case ForcedClosed:
-		return t.change(now, Released, func() {
-			results, neutral, overload, rejected := t.results, t.neutral, t.overload, t.rejected
-			t.begin(now, Closed)
-			t.results, t.neutral, t.overload, t.rejected = results, neutral, overload, rejected
-		})
-	default:
-		return nil
-	}
-}
-
-func (t *twin) openFor(now int64, generation uint64, lease uint32, pause time.Duration) *Event {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, held := t.leases[lease]; generation != t.generation || t.state == HalfOpen && !held {
-		t.stale++
-		return nil
-	}
-	t.results = append(t.results, twinResult{at: now, failed: true})
-	if t.state == ForcedClosed {
-		return nil
-	}
-	return t.change(now, Ordered, func() {
-		t.opening(now, now+int64(min(pause, t.s.MaxTimeout)), Ordered)
-		t.ordered = true
-	})
-}
-
-func (t *twin) configure(now int64, s Settings) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s.Window != t.s.Window {
-		in := len(t.inWindow(now))
-		for i := range t.results {
-			if i < len(t.results)-in {
-				t.results[i].gone = true
-			} else {
-				t.results[i].at = now
-			}
-		}
-	}
-	t.s = s
 }

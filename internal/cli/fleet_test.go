@@ -165,6 +165,15 @@ many instances, put together`)
 	run(inTime(t), t, terminal{}, "", nil, "fleet", "--addr", f.addr, "-o", "wide").want(t, exitOK, "c49       checkout  10.0.0.9  eu-2  open 4/4")
 }
 
+// TestFleetLeavesOut: what stands for dependencies that are left out is not called well.
+func TestFleetLeavesOut(t *testing.T) {
+	big := broken()
+	big.Dependencies = append(big.Dependencies, &holdfastv1.FleetDependency{Name: "(7 more; ask for one by name)", ReportCount: 9})
+	f := newFake(t, &fakeFleet{fleet: big})
+	run(inTime(t), t, terminal{}, "", nil, "fleet", "--addr", f.addr).want(t, exitOK, `
+(7 more; ask for one by name)  -        0 of 0  0 of 0  -`)
+}
+
 func TestFleetIsExplained(t *testing.T) {
 	f := newFake(t, &fakeFleet{fleet: broken()})
 	explain := func(args ...string) ran {

@@ -108,6 +108,8 @@ func verdictViewOf(v *holdfastv1.FleetVerdict) verdictView {
 // word is the verdict in two words.
 func (v verdictView) word() string {
 	switch {
+	case v == verdictView{}: // of the dependencies that are left out
+		return "-"
 	case !v.Open:
 		return "closed"
 	case v.Mode == "enforce":

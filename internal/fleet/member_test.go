@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-dev/holdfast/internal/breaker"
+	"github.com/holdfast-dev/holdfast/internal/health"
 	"github.com/holdfast-dev/holdfast/internal/policy"
 )
 
@@ -204,6 +205,32 @@ func TestVeto(t *testing.T) {
 		}
 		if n := opened(all[:5]); n != 5 {
 			t.Errorf("%d of the 5 others are open", n)
+		}
+	})
+}
+
+// TestVetoOfAnotherMethod: an instance for which one method goes well heeds nobody because
+// of another one that fails, and goes on saying that the dependency is well.
+func TestVetoOfAnotherMethod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := newEther().fleet(t, 8, option{})
+		defer closeAll(all)
+		var broken, well outage
+		broken.down.Store(true)
+		defer well.runOn("payments/read", all[7:], always(10*time.Millisecond))()
+		<-time.After(time.Second)
+		defer broken.run(all[:5], always(20*time.Millisecond))()
+		<-time.After(4 * time.Second)
+		victim := all[7]
+		for range 2 {
+			victim.call("payments/post", errDown)
+			<-time.After(100 * time.Millisecond)
+			if s := victim.state("payments"); s != breaker.Closed {
+				t.Errorf("it is %v: %+v", s, victim.verdict("payments"))
+			}
+			if v := victim.verdict("payments"); !v.Others || v.Hearsay || v.Opinion != health.Well {
+				t.Errorf("it concludes %+v", v)
+			}
 		}
 	})
 }

@@ -1,7 +1,10 @@
 package fleet
 
 import (
+	"cmp"
+	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -11,13 +14,21 @@ import (
 	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
-// maxPictured bounds the reports of one dependency in a picture; the number of all is
-// told.
-const maxPictured = 1000
+const (
+	// maxPictured bounds the reports of one dependency in a picture; the number of all is
+	// told.
+	maxPictured = 1000
+	// maxPicturedDependencies bounds the dependencies: the most spoken of are shown, and
+	// how many others there are.
+	maxPicturedDependencies = 100
+)
 
 // Picture shows what the instances say of a dependency, or of all where it is empty,
 // and what an instance concludes that has heard it for a while and obeys policies.
-// Mode tells how an instance takes part. The caller adds what else is to be told.
+// Mode tells how an instance takes part; it and policies are asked under the lock of the
+// store. Where there are too many dependencies the last one is none: its name says how
+// many are left out, its count is of their reports, and it has no verdict. The caller adds
+// what else is to be told.
 func (s *Store) Picture(dependency string, policies func(dependency string) policy.Policy, mode func(id string) string) *holdfastv1.Fleet {
 	picture := &holdfastv1.Fleet{}
 	s.look(func(t *health.Table, population map[string]health.Population) {
@@ -29,16 +40,37 @@ func (s *Store) Picture(dependency string, policies func(dependency string) poli
 			}
 		}
 		picture.Hosts = uint32(len(hosts)) //nolint:gosec // bounded by the table
-		names := t.Dependencies()
-		if dependency != "" {
-			names = []string{dependency}
+		names, others := []string{dependency}, (*holdfastv1.FleetDependency)(nil)
+		if dependency == "" {
+			names, others = mostSpokenOf(t)
 		}
 		for _, name := range names {
 			p := policies(name)
 			picture.Dependencies = append(picture.Dependencies, pictured(s.now(), t, name, &p, population, mode))
 		}
+		if others != nil {
+			picture.Dependencies = append(picture.Dependencies, others)
+		}
 	})
 	return picture
+}
+
+// mostSpokenOf returns the dependencies that are shown, by name, and what stands for the
+// others; nil if there are none.
+func mostSpokenOf(t *health.Table) (names []string, others *holdfastv1.FleetDependency) {
+	names = t.Dependencies()
+	if len(names) <= maxPicturedDependencies {
+		return names, nil
+	}
+	slices.SortStableFunc(names, func(a, b string) int { return -cmp.Compare(t.Reports(a), t.Reports(b)) })
+	rest := names[maxPicturedDependencies:]
+	others = &holdfastv1.FleetDependency{Name: fmt.Sprintf("(%d more; ask for one by name)", len(rest))}
+	for _, name := range rest {
+		others.ReportCount += uint32(t.Reports(name)) //nolint:gosec // bounded by the table
+	}
+	names = names[:maxPicturedDependencies]
+	slices.Sort(names)
+	return names, others
 }
 
 func pictured(now int64, t *health.Table, name string, p *policy.Policy, population map[string]health.Population, mode func(string) string) *holdfastv1.FleetDependency {

@@ -107,10 +107,6 @@ func (l *look) consider(all []guard.Evidence, population map[string]health.Popul
 	if c := m.credential.Load(); c != nil {
 		l.me = originOf(&c.is)
 	}
-	said := map[string]bool{}
-	for _, name := range l.table.Dependencies() {
-		said[name] = true
-	}
 	used := 0
 	for i := range all {
 		if all[i].Targets > 0 {
@@ -119,8 +115,8 @@ func (l *look) consider(all []guard.Evidence, population map[string]health.Popul
 	}
 	for i := range all {
 		e := &all[i]
-		s := m.standings[e.Dependency]
-		if s == nil && !said[e.Dependency] && e.State <= breaker.ForcedClosed {
+		s, said := m.standings[e.Dependency], l.table.Said(e.Dependency)
+		if s == nil && !said && e.State <= breaker.ForcedClosed {
 			continue
 		}
 		if s == nil {
@@ -130,7 +126,7 @@ func (l *look) consider(all []guard.Evidence, population map[string]health.Popul
 		s.was, s.is = s.is.State, *e
 		l.judge(s, population[l.me.Service], used)
 		switch {
-		case said[e.Dependency] || !s.quiet():
+		case said || !s.quiet():
 			l.at(l.now + int64(watchStep))
 		case s.damper.Forgettable(l.now):
 			delete(m.standings, e.Dependency)
@@ -165,7 +161,7 @@ func (l *look) judge(s *standing, population health.Population, used int) {
 		opinion = health.None
 	}
 	l.word(s, opinion)
-	l.speech = append(l.speech, speech{s, tally.Speak(s.report.Opinion, s.spoken.said.Opinion != health.None)})
+	l.speech = append(l.speech, speech{s, tally.Speak(s.report.Opinion, s.spoken.firm())})
 }
 
 // armed counts the other dependencies that hearsay holds, or may hold.

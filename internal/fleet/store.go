@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -22,6 +23,8 @@ const (
 	// is dropped, and the next refresh makes up for it.
 	recordRate  = 2
 	recordBurst = 5
+	// paceSpan is how long it takes until a pace is full again, whatever was taken.
+	paceSpan = recordBurst * time.Second / recordRate
 	// verifyRate and verifyBurst bound the signatures that are looked at in a second,
 	// whoever sends them: with 60 µs for each, 6 % of a core at most.
 	verifyRate  = 1000
@@ -65,7 +68,8 @@ type Store struct {
 	table   *health.Table
 	recent  [recentRecords]string        // whose record has bytes with that hash, perhaps
 	known   map[string]trust.Certificate // verified, by their bytes
-	paces   map[string]*pace.Bucket      // by id, of those held
+	paces   map[string]*pace.Bucket      // by id; none is a full one
+	sweep   int64                        // when to look for full ones again
 	checks  pace.Bucket
 	changes list.List                // of change, the newest last
 	places  map[string]*list.Element // in changes, by id
@@ -255,7 +259,7 @@ func (s *Store) wanted(id string, r *parcel) outcome {
 		return stale
 	case r.age >= health.TTL || old:
 		return late
-	case p != nil && p.Wait(now, 1, pace.Limit{Rate: recordRate, Burst: recordBurst}) > 0:
+	case p != nil && p.Wait(now, 1, recordLimit()) > 0:
 		return fast
 	case !s.checks.Take(now, 1, pace.Limit{Rate: verifyRate, Burst: verifyBurst}):
 		return busy
@@ -288,7 +292,7 @@ func (s *Store) put(c *trust.Certificate, r *parcel, by *trust.Signers) (id stri
 			p = new(pace.Bucket)
 			s.paces[c.ID] = p
 		}
-		p.Take(now, 1, pace.Limit{Rate: recordRate, Burst: recordBurst})
+		p.Take(now, 1, recordLimit())
 		s.note(c.ID)
 		if seam.Enabled {
 			trace(c.ID, &r.is)
@@ -308,6 +312,8 @@ func (s *Store) put(c *trust.Certificate, r *parcel, by *trust.Signers) (id stri
 		return c.ID, false, s.refuse(stale, nil)
 	}
 }
+
+func recordLimit() pace.Limit { return pace.Limit{Rate: recordRate, Burst: recordBurst} }
 
 func originOf(c *trust.Certificate) health.Origin {
 	return health.Origin{ID: c.ID, Service: c.Service, Host: c.Host, Zone: c.Zone}
@@ -376,13 +382,20 @@ func (s *Store) refuse(why outcome, err error) error {
 
 // expire forgets what is too old. The caller holds mu.
 func (s *Store) expire() {
-	for _, id := range s.table.Expire(s.now()) {
+	now := s.now()
+	for _, id := range s.table.Expire(now) {
 		seam.Event("forgotten", "origin", id)
-		delete(s.paces, id)
 		if at, ok := s.places[id]; ok {
 			s.changes.Remove(at)
 			delete(s.places, id)
 		}
+	}
+	// A pace outlives the record: else whoever claims that a record is old, so that it
+	// expires at once, may send the next one at once. There are never more of them than
+	// signatures that are looked at within their span.
+	if now >= s.sweep {
+		s.sweep = now + int64(paceSpan)
+		maps.DeleteFunc(s.paces, func(_ string, p *pace.Bucket) bool { return p.Wait(now, recordBurst, recordLimit()) == 0 })
 	}
 }
 

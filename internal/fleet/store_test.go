@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-dev/holdfast/internal/health"
 	"github.com/holdfast-dev/holdfast/internal/policy"
 	"github.com/holdfast-dev/holdfast/internal/trust"
+	holdfastv1 "github.com/holdfast-dev/holdfast/proto/holdfast/v1"
 )
 
 // says returns what the instance of an id sends that finds a dependency broken.
@@ -177,6 +178,42 @@ func TestStorePace(t *testing.T) {
 	})
 }
 
+// TestOldAgesBuyNothing: whoever says that its records are old, so that they expire at
+// once, may send no more of them; and of those who have long been silent nothing is kept.
+func TestOldAgesBuyNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, certificate := newTestStore(t), certify(t, "server", trust.Certificate{ID: "a", Service: "checkout", Host: "h1"})
+		const records = 2000
+		news := 0
+		for n := range uint64(records) {
+			if _, is := s.Merge(encode(health.TTL-time.Millisecond, says(t, certificate, "a", n+1)[2:])); is {
+				news++
+			}
+			<-time.After(2 * time.Millisecond)
+		}
+		if most := recordBurst + recordRate*2*records/1000; news > most || news < most/2 {
+			t.Errorf("%d of %d records were news, at most %d may be", news, records, most)
+		}
+		<-time.After(2 * paceSpan)
+		if s.Keys(); len(s.paces) != 0 {
+			t.Errorf("%d paces are kept for ever", len(s.paces))
+		}
+	})
+}
+
+// TestFullStoreForgets: of an instance that made room for another one nothing is left.
+func TestFullStoreForgets(t *testing.T) {
+	s := newTestStore(t)
+	s.table = health.NewTable(3)
+	for k := range 20 {
+		id := fmt.Sprintf("i%d", k)
+		s.own(&trust.Certificate{ID: id, Host: id}, health.Record{Incarnation: 1, Sequence: 1}, []byte(id))
+	}
+	if keys := s.Keys(); len(keys) != 3 || s.changes.Len() != 3 || len(s.places) != 3 {
+		t.Errorf("of %d there are %d changes in %d places", len(keys), s.changes.Len(), len(s.places))
+	}
+}
+
 // TestStoreSigners: records of a server that is no longer one are refused as soon as
 // that is known, also from instances that were believed before.
 func TestStoreSigners(t *testing.T) {
@@ -332,5 +369,27 @@ func TestPictureIsBounded(t *testing.T) {
 	d := s.Picture("payments", func(string) policy.Policy { return policy.Default() }, func(string) string { return "" }).GetDependencies()[0]
 	if len(d.GetReports()) != maxPictured || d.GetReportCount() != maxPictured+5 {
 		t.Errorf("%d reports, of %d", len(d.GetReports()), d.GetReportCount())
+	}
+
+	// Of very many dependencies those are shown that most speak of, whatever their names.
+	picture := func() []*holdfastv1.FleetDependency {
+		return s.Picture("", func(string) policy.Policy { return policy.Default() }, func(string) string { return "" }).GetDependencies()
+	}
+	for k := range maxPicturedDependencies + 1 {
+		if k == maxPicturedDependencies-1 && len(picture()) != maxPicturedDependencies {
+			t.Errorf("%d of %d dependencies are shown", len(picture()), maxPicturedDependencies)
+		}
+		id := fmt.Sprintf("liar%04d", k)
+		s.own(&trust.Certificate{ID: id, Host: id}, health.Record{Incarnation: 1, Sequence: 1, Reports: []health.Report{{
+			Dependency: fmt.Sprintf("a%04d", k), Opinion: health.Open, Calls: 10, Failures: 9,
+		}}}, []byte(id))
+	}
+	all := picture()
+	last, others := all[len(all)-2], all[len(all)-1]
+	if len(all) != maxPicturedDependencies+1 || last.GetName() != "payments" || last.GetReportCount() != maxPictured+5 {
+		t.Errorf("%d are shown, and of payments %d reports", len(all)-1, last.GetReportCount())
+	}
+	if others.GetName() != "(2 more; ask for one by name)" || others.GetReportCount() != 2 || others.GetVerdict() != nil {
+		t.Errorf("for the others stands %v", others)
 	}
 }

@@ -22,6 +22,7 @@ const (
 type voice struct {
 	incarnation, sequence uint64
 	due                   int64 // when to say it again; 0 if there was nothing to say
+	disowns               bool  // something is to be set right, and has not been yet
 	doubt                 health.Doubt
 	pace                  pace.Bucket
 }
@@ -29,8 +30,12 @@ type voice struct {
 // spoken is what was said of one dependency.
 type spoken struct {
 	said   health.Report // without an opinion: nothing
+	rode   bool          // only because there was something else to say; it is not repeated
 	polite int64         // when a polite wish to speak is looked at again; 0 without one
 }
+
+// firm tells whether something was said that has to be repeated.
+func (s *spoken) firm() bool { return s.said.Opinion != health.None && !s.rode }
 
 // wish is what to do about a report.
 type wish uint8
@@ -45,22 +50,21 @@ const (
 // wish decides what to do about a report, and when to ask again at the latest; 0 for no
 // time in particular.
 func (s *spoken) wish(now int64, r *health.Report, urgency health.Urgency, pause func() time.Duration) (wish, int64) {
-	was := s.polite
+	was, stands := s.polite, s.said.Opinion != health.None
 	s.polite = 0
 	switch {
-	case r.Opinion == health.None && s.said.Opinion == health.None:
-		return silent, 0
+	case stands && differs(&s.said, r), r.Opinion == health.None && s.firm():
+		return news, 0
 	case r.Opinion == health.None:
-		return news, 0
-	case s.said.Opinion == health.None && r.Probe != health.NoResult: // others wait for results
-		return news, 0
-	case s.said.Opinion != health.None && differs(&s.said, r):
+		return silent, 0
+	case !stands && r.Probe != health.NoResult: // others wait for results
 		return news, 0
 	case urgency == health.Never && r.Probe == health.NoResult:
 		return silent, 0
-	case s.said.Opinion != health.None:
+	case s.firm():
 		return repeat, 0
 	case urgency == health.Now, urgency == health.Politely && was != 0 && now >= was:
+		s.polite = was // until it has been said
 		return news, 0
 	case urgency == health.Later:
 		return ride, 0
@@ -88,7 +92,8 @@ func (m *Member) speak(l *look) int64 {
 	if c == nil {
 		return 0
 	}
-	urgent := m.disowned(c) || m.doubt != v.doubt && v.due > 0
+	v.disowns = m.disowned(c) || v.disowns
+	urgent := v.disowns || m.doubt != v.doubt && v.due > 0
 	var firm, riding []*standing
 	for _, of := range l.speech {
 		s := of.standing
@@ -121,10 +126,13 @@ func (m *Member) speak(l *look) int64 {
 		v.due = l.now + int64(refresh(firm)-m.draw(refreshJitter))
 	}
 	for _, of := range l.speech {
-		of.standing.spoken.said = health.Report{}
+		of.standing.spoken = spoken{polite: of.standing.spoken.polite}
 	}
 	for _, s := range firm {
-		s.spoken.said = s.report
+		s.spoken = spoken{said: s.report}
+	}
+	for _, s := range riding {
+		s.spoken.said, s.spoken.rode = s.report, true
 	}
 	return v.due
 }
@@ -164,7 +172,7 @@ func (m *Member) disowned(c *credential) bool {
 func (m *Member) say(c *credential, firm, riding []*standing, news bool) {
 	v := &m.voice
 	v.sequence++
-	v.doubt = m.doubt
+	v.doubt, v.disowns = m.doubt, false
 	r := health.Record{Incarnation: v.incarnation, Sequence: v.sequence, Doubt: m.doubt}
 	for _, s := range append(firm, riding...) {
 		r.Reports = append(r.Reports, s.report)

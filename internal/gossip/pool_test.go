@@ -398,7 +398,7 @@ func TestLostIsBounded(t *testing.T) {
 	// Each is tried by and by.
 	now = now.Add(time.Hour)
 	tried := make(map[string]int)
-	for range 240 {
+	for range 360 {
 		due := p.lostDue(now, rejoinBatch)
 		if len(due) > rejoinBatch {
 			t.Fatalf("%d at once", len(due))
@@ -409,7 +409,7 @@ func TestLostIsBounded(t *testing.T) {
 		now = now.Add(rejoinInterval)
 	}
 	if len(tried) != lostLimit {
-		t.Errorf("%d of %d tried in twenty minutes", len(tried), lostLimit)
+		t.Errorf("%d of %d tried in half an hour", len(tried), lostLimit)
 	}
 	// One that went just now is tried within half a minute for the first ten minutes,
 	// however many wait, and then more rarely.

@@ -92,7 +92,9 @@ func (p *Pool) rejoin(ctx context.Context) {
 	if lost := p.lostDue(time.Now(), rejoinBatch); len(lost) > 0 {
 		// In a first exchange each side learns that the other holds it dead, and
 		// takes it back; the second tells.
-		p.exchange(p.knock(ctx, lost), 2)
+		if addr := p.knock(ctx, lost); ctx.Err() == nil {
+			p.exchange(addr, 2)
+		}
 	}
 	attempts.Wait()
 }
@@ -109,8 +111,10 @@ func (p *Pool) exchange(addr string, times int) {
 }
 
 // knock asks members for an answer by a packet, and returns the address of the first
-// that gives one. If none does, it is that of the first that was asked: packets may not
-// get through where streams do, and the address may have another process by now.
+// that gives one. It asks for names, which are those of one run of a process: one that
+// has started anew does not answer. If none answers, the address is that of the first
+// that was asked, for a stream that asks for no name: there may be another process by
+// now, or packets do not get through.
 func (p *Pool) knock(ctx context.Context, lost []address) string {
 	ctx, cancel := context.WithTimeout(ctx, knockWait)
 	defer cancel()

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
+
+	"github.com/holdfast-dev/holdfast/internal/hash"
 )
 
 const (
@@ -26,21 +28,8 @@ const (
 //	prober → probed   want: what it lacks or has otherwise itself
 //	probed → prober   news
 
-// hashKey is FNV-1a, the same in every process.
-func hashKey(key string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(key) {
-		h = (h ^ uint64(key[i])) * 1099511628211
-	}
-	return mix(h)
-}
-
-// mix spreads every bit over all others (the finalizer of SplitMix64).
-func mix(h uint64) uint64 {
-	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
-	h = (h ^ h>>27) * 0x94d049bb133111eb
-	return h ^ h>>31
-}
+// hashKey is the same in every process.
+func hashKey(key string) uint64 { return hash.Mix(hash.Add(hash.Start, key)) }
 
 func bucketOf(hash uint64) int { return int(hash % buckets) }
 
@@ -49,12 +38,12 @@ func bucketOf(hash uint64) int { return int(hash % buckets) }
 func (c *Channel) sums() (sums [buckets]uint64, all uint64) {
 	for _, key := range c.records.Keys() {
 		if digest := c.records.Digest(key); digest != 0 {
-			hash := hashKey(key)
-			sums[bucketOf(hash)] ^= mix(hash ^ mix(digest))
+			h := hashKey(key)
+			sums[bucketOf(h)] ^= hash.Mix(h ^ hash.Mix(digest))
 		}
 	}
 	for i, sum := range sums {
-		all ^= mix(sum + uint64(i))
+		all ^= hash.Mix(sum + uint64(i))
 	}
 	return sums, all
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-dev/holdfast/internal/breaker"
+	"github.com/holdfast-dev/holdfast/internal/policy"
 )
 
 // Evidence is what an instance saw of a dependency lately, all its targets together. What was
@@ -65,12 +66,12 @@ func (d *Dependency) Evidence() Evidence {
 	all, well := make([]breaker.Snapshot, 0, len(targets)), false
 	for _, t := range targets {
 		s := t.breaker.Snapshot(now)
-		if s.Counts.Streak >= uint32(p.Fleet.SuspicionThreshold) { //nolint:gosec // at least 1
+		if !testifies(&s, p) {
 			s.Recent = 0
 		}
 		e.Generation += s.Generation
 		e.add(&s, now)
-		well = well || s.State < breaker.HalfOpen && s.Recent >= uint64(p.Fleet.VetoSuccesses) && 2*s.Counts.Failures < s.Counts.Calls //nolint:gosec // at least 1
+		well = well || doesWell(&s, p)
 		all = append(all, s)
 	}
 	e.Suspects = e.Failures >= uint64(p.Fleet.SuspicionThreshold) //nolint:gosec // at least 1
@@ -81,6 +82,17 @@ func (d *Dependency) Evidence() Evidence {
 		e.ProbeIn = 0
 	}
 	return e
+}
+
+// testifies tells whether the recent successes of a target say what is: not after as many
+// failures in a row as make a suspicion.
+func testifies(s *breaker.Snapshot, p *policy.Policy) bool {
+	return s.Counts.Streak < uint32(p.Fleet.SuspicionThreshold) //nolint:gosec // at least 1
+}
+
+// doesWell tells whether a target shows that the dependency is there.
+func doesWell(s *breaker.Snapshot, p *policy.Policy) bool {
+	return s.State < breaker.HalfOpen && s.Recent >= uint64(p.Fleet.VetoSuccesses) && 2*s.Counts.Failures < s.Counts.Calls //nolint:gosec // at least 1
 }
 
 // add adds what a target counted.
@@ -104,11 +116,17 @@ func (e *Evidence) add(s *breaker.Snapshot, now int64) {
 	}
 }
 
+// onlyReleased tells that a breaker is open because an operator held it, and has not seen
+// since that it should be: that is no evidence, and its probe waits for nobody's turn.
+func onlyReleased(s *breaker.Snapshot) bool {
+	return (s.State == breaker.Open || s.State == breaker.HalfOpen) && s.OpenedBy == breaker.Released && s.Probed != breaker.BadProbe
+}
+
 // join lets a target take part in the state; well tells that another one does well.
 func (e *Evidence) join(s *breaker.Snapshot, now int64, well bool) {
 	if s.State == breaker.Hearsay {
 		e.HearsayTargets++
-	} else if s.Idle || s.State == breaker.ForcedOpen || s.State == breaker.ForcedClosed {
+	} else if s.Idle || s.State == breaker.ForcedOpen || s.State == breaker.ForcedClosed || onlyReleased(s) {
 		return
 	}
 	e.Probing += s.Probes

@@ -160,6 +160,28 @@ func TestEvidence(t *testing.T) {
 			},
 			Evidence{Generation: 4, Calls: 1, Successes: 1, Targets: 1, Held: 1},
 		},
+		"released, it has not seen anything yet": {
+			func(f *fixture) {
+				f.ok(postMethod, 3)
+				f.apply(said{holds: map[string]flags.Hold{"store": {Dependency: "store", Open: true, Override: "x"}}})
+				pass(time.Minute)
+				f.apply(said{})
+			},
+			Evidence{Generation: 3, Targets: 1},
+		},
+		"released, its probe finds it broken": {
+			func(f *fixture) {
+				f.ok(postMethod, 3)
+				f.apply(said{holds: map[string]flags.Hold{"store": {Dependency: "store", Open: true, Override: "x"}}})
+				pass(time.Minute)
+				f.apply(said{})
+				fail(f, postMethod, 1)
+			},
+			Evidence{
+				State: breaker.Open, Reason: breaker.Released, Generation: 5, Calls: 1, Failures: 1, Targets: 1, OpenTargets: 1,
+				ProbeIn: 5 * time.Second, ProbeOwn: 5 * time.Second, Probe: breaker.BadProbe,
+			},
+		},
 		"held closed it still counts": {
 			func(f *fixture) {
 				f.target(postMethod)

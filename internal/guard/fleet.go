@@ -138,27 +138,55 @@ func advises(h *heed) bool {
 func (d *Dependency) obeyFleet(now int64) []BreakerEvent {
 	var told []BreakerEvent
 	h := d.heed.Load()
-	suspects := h != nil && d.suspects(now)
+	why := d.grounds(now, h)
 	for _, t := range *d.targets.Load() {
-		if event := t.obeyFleet(now, h, suspects); event != nil {
+		if event := t.obeyFleet(now, h, why); event != nil {
 			told = append(told, t.event(event, ""))
 		}
 	}
 	return told
 }
 
-// obeyFleet does what a verdict means for the target, and returns what changed. suspects
-// tells whether the dependency is suspected at all.
-func (t *Target) obeyFleet(now int64, h *heed, suspects bool) *breaker.Event {
+// grounds are what the instance has to believe others at all.
+type grounds struct {
+	suspects bool // the dependency
+	unsure   bool // no target of it does well
+}
+
+// grounds looks for those to heed a verdict.
+func (d *Dependency) grounds(now int64, h *heed) grounds {
+	if h == nil || d.well(now) {
+		return grounds{}
+	}
+	return grounds{suspects: d.suspects(now), unsure: true}
+}
+
+// obeyFleet does what a verdict means for the target, and returns what changed.
+func (t *Target) obeyFleet(now int64, h *heed, why grounds) *breaker.Event {
 	if t.breaker == nil {
 		return nil
 	}
-	t.advise(now, h, suspects)
+	t.advise(now, h, why)
 	suspecting, idle := h.has(policy.FleetEnforce)
 	if suspecting || idle {
-		return t.breaker.Heed(now, suspecting && suspects, idle)
+		return t.breaker.Heed(now, suspecting && why.suspects, idle && why.unsure)
 	}
 	return t.breaker.Dismiss(now)
+}
+
+// well tells whether a target does well: who sees that the dependency is there needs nobody
+// to say whether it is.
+func (d *Dependency) well(now int64) bool {
+	p := d.policy.Load()
+	for _, t := range *d.targets.Load() {
+		if !t.breaker.Vetoes(now) {
+			continue
+		}
+		if s := t.breaker.Snapshot(now); testifies(&s, p) && doesWell(&s, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // suspects tells whether the dependency is suspected: because of the failures of all targets
@@ -181,7 +209,7 @@ func (t *Target) failed(now int64) {
 	// Where the verdict changes meanwhile, whoever changed it may have looked at this target
 	// too early.
 	for h := d.heed.Load(); h != obeyed; h = d.heed.Load() {
-		if event := t.obeyFleet(now, h, h != nil && d.suspects(now)); event != nil {
+		if event := t.obeyFleet(now, h, d.grounds(now, h)); event != nil {
 			t.told(event, "")
 		}
 		obeyed = h
@@ -232,11 +260,12 @@ func (t *Target) made() uint64 { return t.counters.sum(clean) + t.counters.sum(u
 
 // advise begins or ends to count calls that enforcing the verdict would have put at stake:
 // it ends with the verdict, and when calls go well.
-func (t *Target) advise(now int64, h *heed, suspects bool) {
+func (t *Target) advise(now int64, h *heed, why grounds) {
 	for {
 		a := t.advised.Load()
 		suspecting, idle := h.has(policy.FleetAdvise)
-		stands := (suspecting || idle) && (t.breaker.Heeds(now, suspecting && suspects, idle) || a.stands() && !t.breaker.Vetoes(now))
+		heeds := t.breaker.Heeds(now, suspecting && why.suspects, idle && why.unsure)
+		stands := (suspecting || idle) && (heeds || a.stands() && !t.breaker.Vetoes(now))
 		if stands == a.stands() {
 			return
 		}

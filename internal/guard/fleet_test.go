@@ -3,7 +3,6 @@ package guard
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"log/slog"
 	"runtime"
 	"slices"
@@ -152,6 +151,38 @@ func TestOpenTargetIsSuspicion(t *testing.T) {
 	})
 }
 
+// A target that does well is a veto for all, also for those without calls, until it fails
+// itself or its successes are old.
+func TestOneTargetVetoesForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(t, heeding)
+		is := func(post, put breaker.State) {
+			t.Helper()
+			f.is(postMethod, post)
+			f.is(putMethod, put)
+		}
+		f.target(putMethod)
+		f.ok(readMethod, 1000)
+		f.fail(2)
+		f.store().Heed(believed(true))
+		f.target("another")
+		is(breaker.Closed, breaker.Closed)
+		f.is("another", breaker.Closed)
+		f.fail(1)
+		is(breaker.Closed, breaker.Closed)
+		for range 2 {
+			_ = f.call(t.Context(), &scripted{method: readMethod, steps: []step{{code: codes.Internal}}})
+		}
+		f.store().Heed(believed(false))
+		is(breaker.Hearsay, breaker.Closed)
+		f.is(readMethod, breaker.Closed) // which successes of its own keep from heeding
+		f.store().Heed(FleetVerdict{})
+		pass(5 * time.Second)
+		f.store().Heed(believed(true))
+		is(breaker.Recovering, breaker.Hearsay)
+	})
+}
+
 // A dependency that was tried for one target is left alone for another for a while.
 func TestTargetsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -270,6 +301,7 @@ func TestAdvice(t *testing.T) {
 		if log := lines.String(); strings.Count(log, "\n") != 1 || !strings.Contains(log, `dependency=store reason="3 of 3 hosts"`) {
 			t.Errorf("logged %s", log)
 		}
+		pass(3 * time.Second) // until nothing shows that all is well
 		f.store().Heed(advice)
 		f.ok(postMethod, 1)
 		advised(postMethod, 2)
@@ -319,88 +351,6 @@ func TestHoldBeatsHearsay(t *testing.T) {
 	})
 }
 
-// What probes of others found counts for the evidence that it was compared with.
-func TestPostponeAndRecover(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, nil)
-		f.fail(5)
-		before := f.store().Evidence()
-		if before.ProbeIn != 5*time.Second || !f.store().Postpone(before.Generation, 20*time.Second) {
-			t.Fatalf("%+v", before)
-		}
-		if e := f.store().Evidence(); e.ProbeIn != 20*time.Second || e.ProbeOwn != 5*time.Second || f.rejected(postMethod).RetryAfter != 20*time.Second {
-			t.Errorf("%+v", e)
-		}
-		if !f.store().Postpone(before.Generation, -time.Hour) || f.store().Evidence().ProbeIn != 0 {
-			t.Errorf("%+v", f.store().Evidence())
-		}
-		f.fail(1) // the probe
-		if f.store().Postpone(before.Generation, 0) || f.store().Recover(before.Generation) {
-			t.Error("done to another round")
-		}
-		f.is(postMethod, breaker.Open)
-		if !f.store().Postpone(f.store().Evidence().Generation, 1<<62) {
-			t.Error("not postponed")
-		}
-		if in := f.store().Evidence().ProbeIn; in != 10*time.Second+10*time.Minute {
-			t.Errorf("postponed to %v", in)
-		}
-		if !f.store().Recover(f.store().Evidence().Generation) {
-			t.Error("not recovered")
-		}
-		if e := f.events[len(f.events)-1]; e.To != breaker.Recovering || e.Reason != breaker.FleetProbes || e.By != "" {
-			t.Errorf("told %+v", e)
-		}
-	})
-}
-
-// What a server ordered stands, and is not counted as a recovery by anybody.
-func TestRecoverNotWhatAServerOrdered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, nil)
-		target := f.store().Target(postMethod, Method)
-		p, err := target.Admit(t.Context(), target.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.Done(Result{Code: codes.Unavailable, PushedBack: true, PushBack: time.Minute}, 0)
-		f.is(postMethod, breaker.Open)
-		if f.store().Recover(f.store().Evidence().Generation) {
-			t.Error("it says that something recovers")
-		}
-		f.is(postMethod, breaker.Open)
-	})
-}
-
-// Targets that opened one after the other probe one after the other, whenever that is.
-func TestPostponeKeepsTheOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFixture(t, nil)
-		f.fail(5)
-		pass(time.Second)
-		for range 5 {
-			_ = f.call(t.Context(), &scripted{method: putMethod, steps: []step{{code: codes.Internal}}})
-		}
-		waits := func(post, put time.Duration) {
-			t.Helper()
-			for method, want := range map[string]time.Duration{postMethod: post, putMethod: put} {
-				if got := f.rejected(method).RetryAfter; got != want {
-					t.Errorf("%s waits for %v, want %v", method, got, want)
-				}
-			}
-		}
-		generation := f.store().Evidence().Generation
-		for range 2 {
-			f.store().Postpone(generation, 20*time.Second)
-			waits(20*time.Second, 21*time.Second)
-		}
-		if f.store().Unpostpone(generation-1) || !f.store().Unpostpone(generation) {
-			t.Error("unpostponed another round")
-		}
-		waits(4*time.Second, 5*time.Second)
-	})
-}
-
 // Server stands for the instance itself, which asks nobody about itself.
 func TestFleetOfServers(t *testing.T) {
 	f := newFixture(t, nil)
@@ -410,86 +360,6 @@ func TestFleetOfServers(t *testing.T) {
 	if e := d.Evidence(); e != (Evidence{Dependency: "server:store"}) || d.Postpone(0, 0) || d.Unpostpone(0) || d.Recover(0) || f.Evidence() != nil {
 		t.Errorf("%+v", e)
 	}
-}
-
-// suspicions is a guard that tells of them.
-func suspicions(t *testing.T, change func(*policy.Policy)) (*fixture, *[]string) {
-	t.Helper()
-	f, told := newFixture(t, change), new([]string)
-	var mu sync.Mutex
-	f.config.OnSuspicion = func(d *Dependency) {
-		e := d.Evidence() // it may ask
-		d.Heed(FleetVerdict{})
-		mu.Lock()
-		defer mu.Unlock()
-		*told = append(*told, fmt.Sprintf("%s %s %d", d.Name(), e.State, e.Failures))
-	}
-	return f, told
-}
-
-// It is told once there are failures enough, of all targets together, and not at each.
-func TestOnSuspicion(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f, told := suspicions(t, nil)
-		expect := func(want ...string) {
-			t.Helper()
-			if !slices.Equal(*told, want) {
-				t.Errorf("told %q, want %q", *told, want)
-			}
-			*told = nil
-		}
-		fail := func(method string) {
-			_ = f.call(t.Context(), &scripted{method: method, steps: []step{{code: codes.Internal}}})
-		}
-		fail(postMethod)
-		f.ok(postMethod, 5)
-		expect()
-		fail(putMethod)
-		expect("store closed 2")
-		fail(putMethod)
-		pass(49 * ms)
-		fail(putMethod)
-		expect()
-		pass(ms)
-		fail(putMethod)
-		expect("store closed 5")
-		pass(time.Minute)
-		fail(readMethod)
-		expect()
-	})
-}
-
-// It is told of each change of a breaker, and of each end of a probe.
-func TestOnSuspicionOfProbes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f, told := suspicions(t, func(p *policy.Policy) { p.CircuitBreaker.Ramp = nil })
-		f.fail(5)
-		pass(5 * time.Second)
-		*told = nil
-		f.ok(postMethod, 2)
-		// It begins to probe, the first probe ends, the second one closes it.
-		if want := []string{"store half-open 5", "store half-open 5", "store closed 0"}; !slices.Equal(*told, want) {
-			t.Errorf("told %q, want %q", *told, want)
-		}
-		if e := f.store().Evidence(); e.Probe != breaker.GoodProbe || e.ProbeAge != 0 {
-			t.Errorf("%+v", e)
-		}
-	})
-}
-
-// Who does not listen to others is not asked to, and who panics harms nobody.
-func TestOnSuspicionOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f, told := suspicions(t, func(p *policy.Policy) { p.Fleet.Mode = policy.FleetOff })
-		f.fail(4)
-		if len(*told) != 0 {
-			t.Errorf("told %q", *told)
-		}
-		f = newFixture(t, nil)
-		f.config.OnSuspicion = func(*Dependency) { panic("deaf") }
-		f.fail(5)
-		f.is(postMethod, breaker.Open)
-	})
 }
 
 // Without a verdict the guard does what it does without a fleet, event by event.

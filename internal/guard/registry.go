@@ -239,7 +239,8 @@ func (d *Dependency) newTarget(key targetName) (*Target, []BreakerEvent) {
 		t.breaker.Share(&d.canaries)
 	}
 	told := t.apply(d.guard.rules)
-	if event := t.obeyFleet(d.guard.now(), d.heed.Load(), false); event != nil {
+	now, h := d.guard.now(), d.heed.Load()
+	if event := t.obeyFleet(now, h, d.grounds(now, h)); event != nil {
 		told = append(told, t.event(event, ""))
 	}
 	d.targets.Store(with(known, key, t))

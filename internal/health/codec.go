@@ -58,6 +58,10 @@ func (r *Record) check() error {
 	if r.Doubt&^allDoubts != 0 {
 		return malformed("doubt %#x", byte(r.Doubt))
 	}
+	// An instance outdoes what it finds said in its name; there has to be something above.
+	if r.Incarnation == math.MaxUint64 || r.Sequence == math.MaxUint64 {
+		return malformed("incarnation %d, sequence %d: there is none above", r.Incarnation, r.Sequence)
+	}
 	if len(r.Reports) > MaxReports {
 		return malformed("%d reports, at most %d", len(r.Reports), MaxReports)
 	}

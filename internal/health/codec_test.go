@@ -116,14 +116,16 @@ func TestDecodeRefuses(t *testing.T) {
 		return b
 	}
 	for name, b := range map[string][]byte{
-		"empty":         nil,
-		"format":        change(0, format+1),
-		"doubt":         change(1, 0xf0),
-		"flags":         change(2, 2),
-		"count":         change(headerBytes-1, 2),
-		"count of none": change(headerBytes-1, 0),
-		"behind":        append(bytes.Clone(good), 0),
-		"not minimal":   slices.Concat(good[:headerBytes], []byte{0x81, 0x00}, good[headerBytes+1:]),
+		"empty":                nil,
+		"format":               change(0, format+1),
+		"doubt":                change(1, 0xf0),
+		"flags":                change(2, 2),
+		"count":                change(headerBytes-1, 2),
+		"count of none":        change(headerBytes-1, 0),
+		"behind":               append(bytes.Clone(good), 0),
+		"no incarnation above": slices.Concat(good[:3], bytes.Repeat([]byte{0xff}, 8), good[11:]),
+		"no sequence above":    slices.Concat(good[:11], bytes.Repeat([]byte{0xff}, 8), good[19:]),
+		"not minimal":          slices.Concat(good[:headerBytes], []byte{0x81, 0x00}, good[headerBytes+1:]),
 	} {
 		if _, err := DecodeRecord(b); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	spread "github.com/holdfast-dev/holdfast/internal/hash"
 	"github.com/holdfast-dev/holdfast/internal/seam"
 )
 
@@ -51,7 +52,12 @@ type Held struct {
 	Born int64
 
 	digest uint64
+	life   *end // in Table.living
+	idle   *end // in Table.idle; nil if it has an opinion
 }
+
+// mute tells whether a record has no opinion of anything.
+func (r *Record) mute() bool { return len(r.Reports) == 0 || r.Leaving }
 
 // Outcome is what became of a record.
 type Outcome uint8
@@ -84,17 +90,19 @@ func (o Outcome) String() string {
 type Table struct {
 	limit    int
 	held     map[string]*Held
-	gone     map[string]mark
+	gone     map[string]*mark
 	perHost  map[string]int
 	subjects map[string]*subject
-	next     int64 // nothing held ends before
-	forgets  int64 // nothing that is gone ends before
+	living   ends     // of held
+	idle     ends     // of those of held that have no opinion
+	past     ends     // of gone
+	dropped  []string // whose records went since the last Expire
 }
 
 // mark remembers the numbers of a record that is gone.
 type mark struct {
 	incarnation, sequence uint64
-	until                 int64
+	until                 end
 }
 
 // NewTable returns an empty table for that many instances; 0 means MaxOrigins.
@@ -103,14 +111,14 @@ func NewTable(limit int) *Table {
 		limit = MaxOrigins
 	}
 	return &Table{
-		limit: limit, held: make(map[string]*Held), gone: make(map[string]mark),
+		limit: limit, held: make(map[string]*Held), gone: make(map[string]*mark),
 		perHost: make(map[string]int), subjects: make(map[string]*subject),
 	}
 }
 
 // Put takes in a record that is so old. The table keeps r.Reports and raw.
 func (t *Table) Put(now int64, from Origin, r Record, raw []byte, age time.Duration) Outcome {
-	t.Expire(now)
+	t.expire(now)
 	if age >= TTL {
 		return Expired
 	}
@@ -124,16 +132,23 @@ func (t *Table) Put(now int64, from Origin, r Record, raw []byte, age time.Durat
 	if old != nil {
 		t.remove(old)
 	}
-	delete(t.gone, from.ID)
+	if m := t.gone[from.ID]; m != nil {
+		t.unmark(m)
+	}
 	h := &Held{Origin: from, Record: r, Raw: raw, Born: now - int64(max(age, 0)), digest: max(hash(string(raw)), 1)}
 	t.held[from.ID] = h
+	h.life = &end{id: from.ID, at: h.Born + int64(TTL)}
+	t.living.add(h.life)
+	if r.mute() {
+		h.idle = &end{id: from.ID, at: h.Born + int64(TTL)}
+		t.idle.add(h.idle)
+	}
 	t.perHost[from.Host]++
 	if !r.Leaving {
 		for i := range r.Reports {
 			t.index(h, &r.Reports[i])
 		}
 	}
-	earlier(&t.next, h.Born+int64(TTL))
 	return New
 }
 
@@ -147,8 +162,8 @@ func (t *Table) Known(id string, incarnation, sequence uint64, raw []byte) bool 
 func (t *Table) compare(id string, incarnation, sequence uint64, raw []byte) Outcome {
 	h := t.held[id]
 	if h == nil {
-		m, gone := t.gone[id]
-		if gone && cmp.Or(cmp.Compare(incarnation, m.incarnation), cmp.Compare(sequence, m.sequence)) <= 0 {
+		m := t.gone[id]
+		if m != nil && cmp.Or(cmp.Compare(incarnation, m.incarnation), cmp.Compare(sequence, m.sequence)) <= 0 {
 			return Stale
 		}
 		return New
@@ -175,66 +190,46 @@ func (t *Table) room(from Origin, old *Held) bool {
 	if old != nil || len(t.held) < t.limit {
 		return true
 	}
-	var oldest *Held
-	for _, h := range t.held {
-		if (len(h.Record.Reports) == 0 || h.Record.Leaving) && (oldest == nil || older(h, oldest)) {
-			oldest = h
-		}
-	}
+	oldest := t.idle.first()
 	if oldest == nil {
 		return false
 	}
-	t.forget(oldest)
+	t.forget(t.held[oldest.id])
 	return true
 }
 
-func older(a, b *Held) bool { return cmp.Or(cmp.Compare(a.Born, b.Born), cmp.Compare(a.ID, b.ID)) < 0 }
-
-// Expire drops what is too old and returns whose it was, in order.
+// Expire drops what is too old. It returns, in order, whose records have gone since it
+// was called last, also to make room, and nothing is held of now.
 func (t *Table) Expire(now int64) []string {
-	var gone []string
-	if now >= t.next && len(t.held) > 0 {
-		t.next = 0
-		for id, h := range t.held {
-			if end := h.Born + int64(TTL); end <= now && !seam.Bug(seam.EvidenceStays) {
-				gone = append(gone, id)
-				t.forget(h)
-			} else {
-				earlier(&t.next, end)
-			}
-		}
-		slices.Sort(gone)
-	}
-	if now >= t.forgets && len(t.gone) > 0 {
-		t.forgets = 0
-		for id, m := range t.gone {
-			if m.until <= now {
-				delete(t.gone, id)
-			} else {
-				earlier(&t.forgets, m.until)
-			}
-		}
-	}
-	return gone
+	t.expire(now)
+	gone := slices.DeleteFunc(t.dropped, func(id string) bool { return t.held[id] != nil })
+	t.dropped = nil
+	slices.Sort(gone)
+	return slices.Compact(gone)
 }
 
-// earlier notes that something ends then; 0 means that nothing does.
-func earlier(next *int64, at int64) {
-	if *next == 0 || at < *next {
-		*next = at
+func (t *Table) expire(now int64) {
+	for e := t.living.due(now); e != nil && !seam.Bug(seam.EvidenceStays); e = t.living.due(now) {
+		t.forget(t.held[e.id])
+	}
+	for e := t.past.due(now); e != nil; e = t.past.due(now) {
+		t.unmark(t.gone[e.id])
 	}
 }
 
-// NextExpiry returns when Expire has to do something again, or a time before that;
-// not ok while the table is empty.
+// NextExpiry returns when Expire has to drop something again; not ok while the table is
+// empty.
 func (t *Table) NextExpiry() (at int64, ok bool) {
+	held, gone := t.living.first(), t.past.first()
 	switch {
-	case len(t.gone) == 0:
-		return t.next, len(t.held) > 0
-	case len(t.held) == 0:
-		return t.forgets, true
+	case gone == nil && held == nil:
+		return 0, false
+	case gone == nil:
+		return held.at, true
+	case held == nil:
+		return gone.at, true
 	default:
-		return min(t.next, t.forgets), true
+		return min(held.at, gone.at), true
 	}
 }
 
@@ -242,22 +237,30 @@ func (t *Table) NextExpiry() (at int64, ok bool) {
 func (t *Table) forget(h *Held) {
 	t.remove(h)
 	delete(t.held, h.ID)
+	t.dropped = append(t.dropped, h.ID)
 	if len(t.gone) >= t.limit {
-		first := ""
-		for id, m := range t.gone {
-			if first == "" || cmp.Or(cmp.Compare(m.until, t.gone[first].until), cmp.Compare(id, first)) < 0 {
-				first = id
-			}
-		}
-		delete(t.gone, first)
+		t.unmark(t.gone[t.past.first().id])
 	}
-	m := mark{incarnation: h.Record.Incarnation, sequence: h.Record.Sequence, until: h.Born + int64(TTL+memory)}
+	m := &mark{
+		incarnation: h.Record.Incarnation, sequence: h.Record.Sequence,
+		until: end{id: h.ID, at: h.Born + int64(TTL+memory)},
+	}
 	t.gone[h.ID] = m
-	earlier(&t.forgets, m.until)
+	t.past.add(&m.until)
+}
+
+// unmark forgets the numbers of a record that is gone.
+func (t *Table) unmark(m *mark) {
+	t.past.drop(&m.until)
+	delete(t.gone, m.until.id)
 }
 
 // remove takes a record out of the indexes.
 func (t *Table) remove(h *Held) {
+	t.living.drop(h.life)
+	if h.idle != nil {
+		t.idle.drop(h.idle)
+	}
 	if t.perHost[h.Host]--; t.perHost[h.Host] == 0 {
 		delete(t.perHost, h.Host)
 	}
@@ -308,6 +311,17 @@ func (t *Table) All() iter.Seq[Held] {
 // Dependencies returns those of which anything is said, by name.
 func (t *Table) Dependencies() []string { return slices.Sorted(maps.Keys(t.subjects)) }
 
+// Said tells whether anything is said of a dependency.
+func (t *Table) Said(dependency string) bool { return t.subjects[dependency] != nil }
+
+// Reports returns how many instances say something of a dependency.
+func (t *Table) Reports(dependency string) int {
+	if s := t.subjects[dependency]; s != nil {
+		return s.votes
+	}
+	return 0
+}
+
 // Digest tells what is held of an instance from everything else; 0 if nothing. The
 // age is no part of it.
 func (t *Table) Digest(id string) uint64 {
@@ -320,17 +334,11 @@ func (t *Table) Digest(id string) uint64 {
 // Age returns how old the record is.
 func (h *Held) Age(now int64) time.Duration { return time.Duration(max(now-h.Born, 0)) }
 
-// hash is FNV-1a over the strings with their lengths, finished as SplitMix64 does.
-// It spreads, it does not resist: whoever can choose its input can find collisions.
+// hash is FNV-1a over the strings with their lengths, spread.
 func hash(parts ...string) uint64 {
-	x := uint64(14695981039346656037)
+	x := spread.Start
 	for _, s := range parts {
-		for i := range len(s) {
-			x = (x ^ uint64(s[i])) * 1099511628211
-		}
-		x = (x ^ uint64(len(s))) * 1099511628211
+		x = spread.Add(spread.Add(x, s)^uint64(len(s)), "\x00")
 	}
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
+	return spread.Mix(x)
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -199,6 +200,15 @@ func checkIndexes(t *rapid.T, table *Table) {
 			}
 		}
 	}
+	mute := 0
+	for _, h := range table.held {
+		if h.Record.mute() {
+			mute++
+		}
+	}
+	if len(table.living) != len(table.held) || len(table.idle) != mute || len(table.past) != len(table.gone) {
+		t.Fatalf("%d living of %d, %d idle of %d, %d past of %d", len(table.living), len(table.held), len(table.idle), mute, len(table.past), len(table.gone))
+	}
 	if !maps.Equal(perHost, table.perHost) || !maps.Equal(votes, indexed) {
 		t.Fatalf("%v %v\n%v %v", perHost, table.perHost, votes, indexed)
 	}
@@ -312,6 +322,40 @@ func TestTableIsBounded(t *testing.T) {
 	}
 	if o := say("x8", 1).put(table, 300*second); o != Stale {
 		t.Errorf("the last one is forgotten: %v", o)
+	}
+}
+
+// TestPutTellsWhomItDisplaced: Expire returns also who made room, once, unless it is
+// back.
+func TestPutTellsWhomItDisplaced(t *testing.T) {
+	table := NewTable(2)
+	say("b", 1).put(table, 0)
+	say("a", 1).put(table, 1)
+	say("c", 1).put(table, 2)
+	say("d", 1).put(table, 3)
+	say("b", 2).put(table, 4) // instead of c
+	if got := table.Expire(5); !slices.Equal(got, []string{"a", "c"}) {
+		t.Error(got)
+	}
+	if got := table.Expire(5); got != nil {
+		t.Errorf("again: %v", got)
+	}
+	say("e", 1).put(table, int64(TTL)+4) // has b and d expire
+	if got := table.Expire(int64(TTL) + 4); !slices.Equal(got, []string{"b", "d"}) {
+		t.Error(got)
+	}
+}
+
+// TestHash: instances agree by these numbers who probes, who speaks and what differs.
+func TestHash(t *testing.T) {
+	for want, parts := range map[uint64][]string{
+		0x25fc6dd36ce04b20: {""},
+		0x3ec300276c90b6f0: {"voice", "payments", "h1"},
+		0x57b8f023cab40807: {strings.Repeat("x", 600)},
+	} {
+		if got := hash(parts...); got != want {
+			t.Errorf("%.20q: %#x, want %#x", parts, got, want)
+		}
 	}
 }
 

@@ -92,10 +92,10 @@ func (o *Own) Opinion(f policy.Fleet) Opinion {
 		return Open
 	case o.State == HalfOpen:
 		return Probing
+	case o.vetoes(&f) && 2*o.Failures < o.Calls: // also where one method is held back
+		return Well
 	case o.State == Holding:
 		return Hearsay
-	case o.vetoes(&f) && 2*o.Failures < o.Calls:
-		return Well
 	case o.State == Ramping:
 		return Recovering
 	case o.suspects(&f):

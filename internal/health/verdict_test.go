@@ -312,7 +312,10 @@ func TestOwnOpinion(t *testing.T) {
 	}{
 		{Own{State: Opened}, Open},
 		{Own{State: HalfOpen, Successes: 9, Calls: 9}, Probing},
-		{Own{State: Holding, Successes: 9, Calls: 9}, Hearsay},
+		{Own{State: Holding}, Hearsay},
+		{Own{State: Holding, Calls: 4, Failures: 1, Successes: 2}, Hearsay},
+		{Own{State: Holding, Calls: 9, Failures: 5, Successes: 4}, Hearsay},
+		{Own{State: Holding, Calls: 9, Failures: 2, Successes: 7}, Well},
 		{Own{State: Ramping}, Recovering},
 		{Own{State: Ramping, Calls: 4, Successes: 3}, Well},
 		{Own{Calls: 9, Failures: 1}, None},

@@ -288,13 +288,17 @@ func (p *instancePool) Members() int {
 	return 0
 }
 
-// Direct implements api.FleetPool. An instance begins its name in the pool with its id.
-func (p *instancePool) Direct(id string) bool {
-	m := p.joined.Load()
-	return m != nil && slices.ContainsFunc(m.pool.Members(), func(other gossip.Member) bool {
-		i := strings.LastIndexByte(other.Name, '/')
-		return i >= 0 && other.Name[:i] == id
-	})
+// Directs implements api.FleetPool. An instance begins its name in the pool with its id.
+func (p *instancePool) Directs() map[string]bool {
+	all := map[string]bool{}
+	if m := p.joined.Load(); m != nil {
+		for _, other := range m.pool.Members() {
+			if i := strings.LastIndexByte(other.Name, '/'); i >= 0 {
+				all[other.Name[:i]] = true
+			}
+		}
+	}
+	return all
 }
 
 // Take implements api.FleetPool.

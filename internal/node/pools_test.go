@@ -140,7 +140,7 @@ func TestPoolOfInstances(t *testing.T) {
 	direct := newInst(t, at[0], "i1")
 	direct.join(t, at[0], sites[0].pools.Signers())
 	until(t, 20*time.Second, "four members", func() bool {
-		return !slices.ContainsFunc(at, func(p api.FleetPool) bool { return p.Members() != 4 || !p.Direct("i1") })
+		return !slices.ContainsFunc(at, func(p api.FleetPool) bool { return p.Members() != 4 || !p.Directs()["i1"] })
 	})
 	until(t, 10*time.Second, "three seeds", func() bool { return len(at[2].Settings().GetSeeds()) == 3 })
 
@@ -156,7 +156,7 @@ func TestPoolOfInstances(t *testing.T) {
 	if err := at[0].Take(relayed.says(t, "lie"), "i1"); err == nil {
 		t.Error("an instance speaks for another one")
 	}
-	if at[0].Direct("i2") {
+	if at[0].Directs()["i2"] {
 		t.Error("a relayed instance is direct")
 	}
 

@@ -54,7 +54,7 @@ func TestOpenRefusesAWrongConfiguration(t *testing.T) {
 
 // Open does not hang, whatever the servers do, and everything answers from the code.
 func TestOpenWithoutAnybodyThere(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	mute, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func TestOpenWithoutAnybodyThere(t *testing.T) {
 }
 
 func TestDisabledByTheEnvironment(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	t.Setenv("HOLDFAST_DISABLE", "1")
 	dir := filepath.Join(t.TempDir(), "cache")
 	c, err := client.Open(t.Context(), client.Config{Servers: []string{"127.0.0.1:1"}, Service: "s", Logger: silent(), CacheDir: dir})
@@ -109,7 +109,7 @@ func TestDisabledByTheEnvironment(t *testing.T) {
 }
 
 func TestLocalOverridesHoldFromTheStart(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	path := filepath.Join(t.TempDir(), "here.json")
 	if err := os.WriteFile(path, []byte(`{"flags":{"beta":true}}`), 0o600); err != nil {
 		t.Fatal(err)
