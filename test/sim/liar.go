@@ -128,12 +128,20 @@ func (l *Liar) Hush() {
 
 // EverythingIsOpen is a lie: all dependencies have failed a hundred thousand calls.
 func (l *Liar) EverythingIsOpen(sequence uint64) {
+	l.say(sequence, health.Report{Opinion: health.Open, Cause: health.TooManyFailures, Calls: 100_000, Failures: 100_000, Since: 30 * time.Second})
+}
+
+// EverythingIsWell is a lie where something is broken: all calls succeed.
+func (l *Liar) EverythingIsWell(sequence uint64) {
+	l.say(sequence, health.Report{Opinion: health.Well, Calls: 100_000, Successes: 100_000, Since: 30 * time.Second})
+}
+
+// say says the same of all dependencies.
+func (l *Liar) say(sequence uint64, r health.Report) {
 	record := health.Record{Incarnation: 1, Sequence: sequence}
 	for _, d := range l.world.dependencies {
-		record.Reports = append(record.Reports, health.Report{
-			Dependency: d.name, Opinion: health.Open, Cause: health.TooManyFailures,
-			Calls: 100_000, Failures: 100_000, Since: 30 * time.Second,
-		})
+		r.Dependency = d.name
+		record.Reports = append(record.Reports, r)
 	}
 	record.Normalize()
 	envelope, err := fleet.Seal(l.key, l.certificate, &record, time.Now())

@@ -16,7 +16,7 @@ func TestPartition(t *testing.T) {
 	together(t)
 	n := sizes(36, 300)[0]
 	table := NewTable("the fleet falls apart; payments dies and comes back meanwhile, stock dies before it heals", "instances", "shape", "for",
-		"fail fast A", "B", "probes A", "B", "back A", "B", "whole after", "agreed after", "resurrected", "ghosts")
+		"fail fast A", "B", "probes A", "B", "back A", "B", "late fail fast A", "B", "whole after", "agreed after", "flaps", "for", "resurrected", "ghosts", "bytes/s apart", "healing")
 	shapes := Shapes()
 	if raceDetector {
 		shapes = shapes[:1]
@@ -28,23 +28,43 @@ func TestPartition(t *testing.T) {
 			inWorld(t, shape.Name+" for "+last.String(), p, func(w *World) {
 				w.Pass(10 * time.Second)
 				r := w.RunPartition(shape, last)
-				table.Row(n, shape.Name, last, r.FailFast[0], r.FailFast[1], r.Probes[0], r.Probes[1], r.Back[0], r.Back[1], r.Whole, r.Agreed, r.Resurrected, r.Ghosts)
-				for side, fast := range r.FailFast {
-					if fast == never || fast > 4*time.Second {
-						w.t.Errorf("%s for %v: side %d took %v until all fail fast", shape.Name, last, side, short(fast))
-					}
+				row := NewTable("", "")
+				for _, table := range []*Table{table, row} {
+					table.Row(n, shape.Name, last, r.FailFast[0], r.FailFast[1], r.Probes[0], r.Probes[1], r.Back[0], r.Back[1], r.Late[0], r.Late[1],
+						r.Whole, r.Agreed, r.Flaps, r.Flapping, r.Resurrected, r.Ghosts, int(r.Sent), int(r.Healing))
 				}
-				if last > time.Minute && (r.Back[0] == never || r.Back[1] == never) {
-					w.t.Errorf("%s for %v: a side does not get back on its own: %v", shape.Name, last, r.Back)
-				}
-				if r.Agreed == never || r.Agreed > agreeing || r.Whole == never {
-					w.t.Errorf("%s for %v: agreed after %v, want %v; whole after %v, want %v", shape.Name, last, short(r.Agreed), agreeing, short(r.Whole), mending)
-				}
-				if r.Resurrected > 0 || r.Ghosts > 0 {
-					w.t.Errorf("%s for %v: %d breakers opened again, %d hold the word of one that is gone", shape.Name, last, r.Resurrected, r.Ghosts)
-				}
+				w.t.Log(row)
+				r.check(w.t, last)
 			})
 		}
 	}
 	t.Log(table)
+}
+
+// check holds a split to what was promised.
+func (r *Split) check(t *testing.T, last time.Duration) {
+	t.Helper()
+	for side := range 2 {
+		if fast := r.FailFast[side]; fast == never || fast > 4*time.Second {
+			t.Errorf("side %d took %v until all fail fast", side, short(fast))
+		}
+		if late := r.Late[side]; late == never || late > 4*time.Second {
+			t.Errorf("side %d took %v until all fail fast, when it had long lost the other", side, short(late))
+		}
+		if last > time.Minute && r.Back[side] == never {
+			t.Errorf("side %d does not get back on its own", side)
+		}
+		if last > time.Minute && r.Probes[side] == 0 {
+			t.Errorf("side %d does not probe for itself", side)
+		}
+	}
+	if r.Whole == never || r.Whole > mending || r.Agreed == never || r.Agreed > mending {
+		t.Errorf("whole after %v, the same evidence after %v, want %v", short(r.Whole), short(r.Agreed), mending)
+	}
+	if r.Flapping > flapping {
+		t.Errorf("when all knew each other, %d lost sight of others again for %v", r.Flaps, r.Flapping)
+	}
+	if r.Resurrected > 0 || r.Ghosts > 0 {
+		t.Errorf("%d breakers opened again, %d hold the word of one that is gone", r.Resurrected, r.Ghosts)
+	}
 }

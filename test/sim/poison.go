@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-dev/holdfast/internal/breaker"
@@ -17,6 +18,8 @@ type Harm struct {
 	// each thousand.
 	Openings int
 	Kept     float64
+	// Idle is how many breakers it opened that get no calls; they do not count above.
+	Idle int
 	// Over is how long it lasted after the lies ended; 0 where there was none then.
 	Over time.Duration
 }
@@ -28,7 +31,7 @@ func (w *World) measure(meant func(*Instance) bool, f func()) Harm {
 	f()
 	after, allCalls := w.hearsayCalls(meant)
 	var h Harm
-	all, opened := 0, 0
+	all, harmed, opened := 0, 0, map[string]bool{}
 	for _, i := range w.instances {
 		if !meant(i) {
 			continue
@@ -36,18 +39,43 @@ func (w *World) measure(meant func(*Instance) bool, f func()) Harm {
 		all++
 		n := 0
 		for _, c := range i.Changes(from, time.Now()) {
-			if c.To == breaker.Hearsay {
+			switch {
+			case c.To != breaker.Hearsay:
+			case i.idle(c.Dependency, c.Target):
+				opened[c.Instance.ID+" "+c.Dependency+" "+c.Target] = true
+			default:
 				n++
 			}
 		}
 		h.Openings += n
 		if n > 0 {
-			opened++
+			harmed++
 		}
 	}
-	h.Opened = float64(opened) / float64(max(all, 1))
+	h.Opened = float64(harmed) / float64(max(all, 1))
+	h.Idle = len(opened)
 	h.Kept = 1000 * float64(after-before) / float64(max(allCalls-calls, 1))
 	return h
+}
+
+// idle tells whether a target gets no calls.
+func (i *Instance) idle(dependency, target string) bool {
+	return slices.ContainsFunc(i.lines, func(l line) bool {
+		return l.dependency.name == dependency && l.target.Name() == target && l.every == 0
+	})
+}
+
+// idles counts the targets of a dependency that get no calls; of all if it is not named.
+func (w *World) idles(dependency string) int {
+	n := 0
+	for _, i := range w.instances {
+		for _, l := range i.lines {
+			if l.every == 0 && (dependency == "" || l.dependency.name == dependency) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // hearsayCalls counts the calls that hearsay kept back, and all.
@@ -77,8 +105,9 @@ func (w *World) inHearsay() int {
 	return n
 }
 
-// RunLiars lets so many liars say for a time that everything is open.
-func (w *World) RunLiars(liars int, last time.Duration) Harm {
+// liarsJoin lets so many liars join, and returns what lets them say something each second
+// and what silences them for good.
+func (w *World) liarsJoin(liars int) (lie func(what func(*Liar) func(uint64)), hush func()) {
 	var all []*Liar
 	for n := range liars {
 		l, err := w.newLiar(len(w.instances) + w.lied + n)
@@ -88,21 +117,35 @@ func (w *World) RunLiars(liars int, last time.Duration) Harm {
 		all = append(all, l)
 	}
 	w.Pass(5 * time.Second)
-	h := w.measure(everybody, func() {
+	lie = func(what func(*Liar) func(uint64)) {
 		for _, l := range all {
-			l.Lie(l.EverythingIsOpen)
+			l.Lie(what(l))
 		}
+	}
+	return lie, func() {
+		for _, l := range all {
+			l.Hush()
+			l.peer.Load().stop()
+		}
+		w.liars = nil
+		w.lied += liars
+	}
+}
+
+// RunLiars lets so many liars say for a time that everything is open.
+func (w *World) RunLiars(liars int, last time.Duration) Harm {
+	lie, hush := w.liarsJoin(liars)
+	h := w.measure(everybody, func() {
+		lie(broken)
 		w.Pass(last)
 	})
-	for _, l := range all {
-		l.Hush()
-		l.peer.Load().stop()
-	}
-	w.liars = nil
-	w.lied += liars
+	hush()
 	h.Over = w.Until(2*time.Minute, "hearsay ends after the lies", func() bool { return w.inHearsay() == 0 })
 	return h
 }
+
+func broken(l *Liar) func(uint64) { return l.EverythingIsOpen }
+func well(l *Liar) func(uint64)   { return l.EverythingIsWell }
 
 func everybody(*Instance) bool { return true }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/policy"
 )
 
 // Liars with valid certificates claim that everything is broken, while calls fail now
@@ -32,6 +34,84 @@ func TestLiars(t *testing.T) {
 				}
 			})
 		}
+	}
+	t.Log(table)
+}
+
+// Instances that make no calls of a dependency have nothing of their own to hold
+// against lies, only what those say who do. What is advised opens nothing; what is enforced
+// opens them in an outage.
+func TestLiarsAndTheIdle(t *testing.T) {
+	unhurried(t)
+	together(t)
+	n := sizes(40, 300)[0]
+	table := NewTable("liars say that everything is open to instances of which a third make no calls of it", "instances", "fleet_without_traffic", "liars",
+		"breakers with calls opened", "idle ones opened", "over after", "in an outage, idle ones opened")
+	for _, mode := range []policy.FleetMode{policy.FleetAdvise, policy.FleetEnforce} {
+		p := NewPlan(n, *seed)
+		p.Fleet, p.Methods, p.Rates = true, 1, []Rate{{0.67, 4}, {0.33, 0}}
+		p.Policy = func(settings *policy.Policy) { settings.FleetWithoutTraffic.Mode = mode }
+		inWorld(t, string(mode), p, func(w *World) {
+			liars := int(math.Ceil(0.05 * float64(n)))
+			h := w.RunLiars(liars, 20*time.Second)
+			outage := w.measure(everybody, func() {
+				w.Dependency("payments").Behave(Always(Refused))
+				w.Pass(20 * time.Second)
+			})
+			table.Row(n, mode, liars, h.Openings, of(h.Idle, w.idles("")), h.Over, of(outage.Idle, w.idles("payments")))
+			if h.Openings > 0 {
+				w.t.Errorf("%d breakers opened where calls succeed", h.Openings)
+			}
+			if mode == policy.FleetAdvise && h.Idle > 0 {
+				w.t.Errorf("%d idle breakers opened by what is advice", h.Idle)
+			}
+			if enforced := mode == policy.FleetEnforce; !enforced && outage.Idle > 0 || enforced && outage.Idle < w.idles("payments")/2 {
+				w.t.Errorf("%s idle breakers opened in an outage", of(outage.Idle, w.idles("payments")))
+			}
+			if h.Over > 20*time.Second {
+				w.t.Errorf("hearsay outlasts the lies by %v", h.Over)
+			}
+		})
+	}
+	t.Log(table)
+}
+
+func of(n, all int) string { return fmt.Sprintf("%d of %d", n, all) }
+
+// Liars join a real outage: some say that the dependency is broken, also when it is well
+// again, and some that it is well, also while it is dead.
+func TestLiarsInAnOutage(t *testing.T) {
+	unhurried(t)
+	together(t)
+	n := sizes(40, 300)[0]
+	table := NewTable("a dependency dies, and comes back after 40 s, among liars", "instances", "liars", "say", "50 %", "99 %", "calls in 10 s", "probes/s", "75 % back", "all closed", "tripped again")
+	var honest Outage
+	run := func(liars int, say string, lie func(*Liar) func(uint64)) {
+		p := NewPlan(n, *seed)
+		p.Fleet = true
+		inWorld(t, fmt.Sprintf("%d liars say it is %s", liars, say), p, func(w *World) {
+			tell, hush := w.liarsJoin(liars)
+			tell(lie)
+			o := w.RunOutage("payments", Refused, 40*time.Second, func(full float64) Behaviour { return Warming(full, 10*time.Second) })
+			hush()
+			table.Row(n, liars, say, Percentile(o.FailFast, 0.5), Percentile(o.FailFast, 0.99), o.Sent, mean(o.Probes), o.Back, o.Full, o.Trips)
+			if liars == 0 {
+				honest = o
+				return
+			}
+			if o.Back == never || o.Back > honest.Back+15*time.Second || o.Full == never || o.Full > honest.Full+45*time.Second {
+				w.t.Errorf("75 %% of the calls are back after %v, all after %v; without liars %v and %v", short(o.Back), short(o.Full), short(honest.Back), short(honest.Full))
+			}
+			if half := Percentile(o.FailFast, 0.5); half == never || half > 2*Percentile(honest.FailFast, 0.5)+time.Second {
+				w.t.Errorf("half of the breakers fail fast after %v, without liars %v", short(half), short(Percentile(honest.FailFast, 0.5)))
+			}
+		})
+	}
+	run(0, "nothing", broken)
+	for _, share := range shares() {
+		liars := int(math.Ceil(share * float64(n)))
+		run(liars, "broken", broken)
+		run(liars, "well", well)
 	}
 	t.Log(table)
 }
