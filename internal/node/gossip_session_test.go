@@ -94,6 +94,13 @@ func (g *gossiper) listen() {
 	}
 }
 
+// told returns the settings that it was told last.
+func (g *gossiper) told() *holdfastv1.GossipSettings {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.settings
+}
+
 // has waits until what the instance was told fulfils a condition.
 func (g *gossiper) has(t *testing.T, what string, condition func() bool) {
 	t.Helper()
@@ -142,7 +149,7 @@ func TestGossipOverSessions(t *testing.T) {
 	for i, s := range sites {
 		all[i] = gossips(t, s, fmt.Sprint("i", i), "relayed")
 		all[i].granted(t, "relayed")
-		if s := all[i].settings; len(s.GetKeys())+len(s.GetSeeds()) > 0 || s.GetWhy() != "" {
+		if s := all[i].told(); len(s.GetKeys())+len(s.GetSeeds()) > 0 || s.GetWhy() != "" {
 			t.Errorf("a relayed instance is told %v", s)
 		}
 	}
@@ -210,8 +217,8 @@ func TestJoiningOverASession(t *testing.T) {
 		return g.settings.GetMode() == "relayed" && len(g.settings.GetKeys()) > 0 && g.settings.GetWhy() != ""
 	})
 	pool, err := gossip.New(gossip.Config{
-		Name: "checkout-i1-1", BindAddr: "127.0.0.1:0", Label: g.settings.GetLabel(), Keys: g.settings.GetKeys(),
-		Join: g.settings.GetSeeds(), Profile: gossip.Instances,
+		Name: "checkout-i1-1", BindAddr: "127.0.0.1:0", Label: g.told().GetLabel(), Keys: g.told().GetKeys(),
+		Join: g.told().GetSeeds(), Profile: gossip.Instances,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -226,7 +233,7 @@ func TestJoiningOverASession(t *testing.T) {
 	state.Address = pool.Addr()
 	g.say(t, &holdfastv1.ConnectRequest{Message: &holdfastv1.ConnectRequest_Gossip{Gossip: state}})
 	g.granted(t, "direct")
-	if why := g.settings.GetWhy(); why != "" {
+	if why := g.told().GetWhy(); why != "" {
 		t.Errorf("direct, and %q", why)
 	}
 
@@ -239,7 +246,7 @@ func TestJoiningOverASession(t *testing.T) {
 		return holdfastv1.NewFleetServiceClient(conn)
 	}
 	for _, s := range sites {
-		was := len(g.settings.GetKeys())
+		was := len(g.told().GetKeys())
 		resp, err := keys(s).RotateGossipKey(t.Context(), &holdfastv1.RotateGossipKeyRequest{Step: holdfastv1.GossipKeyStep_GOSSIP_KEY_STEP_ADD})
 		if err != nil || len(resp.GetKeys()) != was+1 {
 			t.Fatalf("with %d keys, added %v, %v", was, resp, err)
