@@ -109,7 +109,17 @@ func (st *stream) connect(ctx context.Context, conn *grpc.ClientConn) error {
 		return err // of a stream that has ended, Recv tells why
 	}
 	if early() {
-		beside.Go(func() { st.linger(ctx, streaming, end) })
+		lingered := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			defer close(lingered)
+			st.linger(ctx, streaming)
+			end()
+		})
+		defer func() {
+			if end(); !stop() {
+				<-lingered
+			}
+		}()
 		beside.Go(func() { st.send(ctx, stream) })
 	}
 	for {
@@ -126,18 +136,13 @@ func (st *stream) connect(ctx context.Context, conn *grpc.ClientConn) error {
 	}
 }
 
-// linger ends the stream of a session that ends: where records travel over it, once the
-// server has ended it because nothing follows, or has had the time to. A server that is
-// silent is not waited for.
-func (st *stream) linger(ctx, streaming context.Context, end func()) {
-	select {
-	case <-ctx.Done():
-	case <-streaming.Done():
-	}
+// linger is what a session that ends waits for before its stream ends: where records
+// travel over it, that the server has ended it because nothing follows, for a while. A
+// server that is silent is not waited for.
+func (st *stream) linger(ctx, streaming context.Context) {
 	if st.granted.Load() && !errors.Is(context.Cause(ctx), errSilent) {
 		sleep(streaming, farewell)
 	}
-	end()
 }
 
 // handle does what a message of a server of this version says.
