@@ -31,6 +31,9 @@ type Split struct {
 	// breakers of a side kept calls back, and Late the same of one that died just before
 	// the end, when each side had long lost sight of the other.
 	FailFast, Late [2]time.Duration
+	// Heeded is how many breakers opened because of what others on their side said, of both
+	// dependencies; a side of fewer hosts than a quorum has no say.
+	Heeded [2]int
 	// Calls is how many went to the first one after its first five seconds, Probes how
 	// often a breaker tried it meanwhile and until all let all calls through again, and
 	// Back how long that took when it was well again; never if the split ended first.
@@ -77,9 +80,10 @@ func (w *World) RunPartition(s Shape, last time.Duration) Split {
 	w.crash(sides[0][lost])
 	sides[0] = sides[0][:lost]
 	w.Pass(time.Until(died.Add(splitDown)))
+	well := time.Now()
 	r.Back = w.backApart("payments", sides, cut.Add(last-splitLast))
 	for n := range sides {
-		r.Probes[n] = probes(sides[n], "payments", died, time.Now())
+		r.Probes[n] = came(sides[n], breaker.HalfOpen, "payments", died, time.Now())
 	}
 	w.Pass(time.Until(cut.Add(last - time.Minute)))
 	from, sent := time.Now(), w.sent()
@@ -93,6 +97,7 @@ func (w *World) RunPartition(s Shape, last time.Duration) Split {
 		held.agree(w.instances, time.Now())
 	}
 	for n := range sides {
+		r.Heeded[n] = came(sides[n], breaker.Hearsay, "payments", died, well) + came(sides[n], breaker.Hearsay, "stock", late, time.Now())
 		r.Late[n] = Percentile(w.failFastOf(sides[n], "stock", late, time.Now()), 1)
 	}
 	w.network.Heal()
@@ -160,12 +165,12 @@ func (w *World) backApart(name string, sides [2][]*Instance, end time.Time) [2]t
 	return back
 }
 
-// probes counts how often breakers tried whether a dependency is well.
-func probes(some []*Instance, name string, from, to time.Time) int {
+// came counts how often breakers of a dependency came into a state.
+func came(some []*Instance, state breaker.State, name string, from, to time.Time) int {
 	n := 0
 	for _, i := range some {
 		for _, c := range i.Changes(from, to) {
-			if c.Dependency == name && c.To == breaker.HalfOpen {
+			if c.Dependency == name && c.To == state {
 				n++
 			}
 		}
@@ -202,6 +207,19 @@ func (w *World) sides(s Shape) (sides [2][]*Instance, addrs [2][]string) {
 		addrs[n] = append(addrs[n], i.addr())
 	}
 	return sides, addrs
+}
+
+// hosts counts those of either side.
+func (w *World) hosts(s Shape) (n [2]int) {
+	sides, _ := w.sides(s)
+	for side, some := range sides {
+		all := map[string]bool{}
+		for _, i := range some {
+			all[i.Host] = true
+		}
+		n[side] = len(all)
+	}
+	return n
 }
 
 // dieApart kills a dependency, and looks at both sides for eight seconds.

@@ -3,6 +3,8 @@ package sim
 import (
 	"testing"
 	"time"
+
+	"github.com/holdfast-dev/holdfast/internal/policy"
 )
 
 func splits() []time.Duration {
@@ -16,7 +18,7 @@ func TestPartition(t *testing.T) {
 	together(t)
 	n := sizes(36, 300)[0]
 	table := NewTable("the fleet falls apart; payments dies and comes back meanwhile, stock dies before it heals", "instances", "shape", "for",
-		"fail fast A", "B", "probes A", "B", "back A", "B", "late fail fast A", "B", "whole after", "agreed after", "flaps", "for", "resurrected", "ghosts", "bytes/s apart", "healing")
+		"fail fast A", "B", "heeded A", "B", "probes A", "B", "back A", "B", "late fail fast A", "B", "whole after", "agreed after", "flaps", "for", "resurrected", "ghosts", "bytes/s apart", "healing")
 	shapes := Shapes()
 	if raceDetector {
 		shapes = shapes[:1]
@@ -30,11 +32,11 @@ func TestPartition(t *testing.T) {
 				r := w.RunPartition(shape, last)
 				row := NewTable("", "")
 				for _, table := range []*Table{table, row} {
-					table.Row(n, shape.Name, last, r.FailFast[0], r.FailFast[1], r.Probes[0], r.Probes[1], r.Back[0], r.Back[1], r.Late[0], r.Late[1],
+					table.Row(n, shape.Name, last, r.FailFast[0], r.FailFast[1], r.Heeded[0], r.Heeded[1], r.Probes[0], r.Probes[1], r.Back[0], r.Back[1], r.Late[0], r.Late[1],
 						r.Whole, r.Agreed, r.Flaps, r.Flapping, r.Resurrected, r.Ghosts, int(r.Sent), int(r.Healing))
 				}
 				w.t.Log(row)
-				r.check(w.t, last)
+				r.check(w.t, last, w.hosts(shape))
 			})
 		}
 	}
@@ -42,11 +44,14 @@ func TestPartition(t *testing.T) {
 }
 
 // check holds a split to what was promised.
-func (r *Split) check(t *testing.T, last time.Duration) {
+func (r *Split) check(t *testing.T, last time.Duration, hosts [2]int) {
 	t.Helper()
 	for side := range 2 {
 		if fast := r.FailFast[side]; fast == never || fast > 4*time.Second {
 			t.Errorf("side %d took %v until all fail fast", side, short(fast))
+		}
+		if r.Heeded[side] == 0 && hosts[side] > policy.Default().Fleet.Quorum {
+			t.Errorf("nobody on side %d heeds the others there", side)
 		}
 		if late := r.Late[side]; late == never || late > 4*time.Second {
 			t.Errorf("side %d took %v until all fail fast, when it had long lost the other", side, short(late))
