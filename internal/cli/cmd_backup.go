@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc/codes"
@@ -222,15 +223,53 @@ func (a *app) restore(ctx context.Context, name, reason string, yes bool) error 
 		res.GetHeader().GetEpoch().GetCounter(), res.GetHeader().GetRevision())
 }
 
-// sendBackup streams a backup to the server that answered last. It is sent once:
-// a restore has no request id.
-func (a *app) sendBackup(ctx context.Context, file io.Reader, reason string, size uint64) (*holdfastv1.RestoreResponse, error) {
+// sendBackup streams a backup to the server that answered last. It has no request
+// id, so it is sent again only if a server says that nothing was done, and that
+// the same may succeed later: a cluster that has just started elects its leader.
+func (a *app) sendBackup(ctx context.Context, file io.ReadSeeker, reason string, size uint64) (*holdfastv1.RestoreResponse, error) {
+	begin, told := time.Now(), false
+	for pause := minPause; ; pause = min(2*pause, maxPause) {
+		res, err := a.sendBackupOnce(ctx, file, reason, size)
+		if err == nil || ctx.Err() != nil || !definite(err) || !repeatable(err) || time.Since(begin)+pause > a.remote.timeout {
+			return res, a.restoreFailure(err)
+		}
+		if !told {
+			told = true
+			a.remote.notice("%s; trying again for up to %s", briefly(err), humanLimit(a.remote.timeout))
+		}
+		a.remote.current = (a.remote.current + 1) % len(a.remote.conns)
+		if _, err := file.Seek(0, io.SeekStart); err != nil {
+			return nil, fileFailure("the backup", err)
+		}
+		sleep(ctx, pause)
+	}
+}
+
+// restoreFailure says what the failure of a restore leaves behind.
+func (a *app) restoreFailure(err error) error {
+	var local *failure
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &local):
+		return err
+	case definite(err):
+		return a.rpcFailure("restore", err)
+	}
+	f := fail(exitUnavailable, "it is not known whether the backup was restored: %s", briefly(err))
+	f.cause = err
+	return f.hint("look with `holdfast cluster status`: if it was, the epoch has risen; if not, restore again")
+}
+
+// sendBackupOnce is one attempt; its failure is what the server or gRPC said, or
+// one of the file.
+func (a *app) sendBackupOnce(ctx context.Context, file io.Reader, reason string, size uint64) (*holdfastv1.RestoreResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer a.clearProgress()
 	stream, err := holdfastv1.NewClusterServiceClient(a.remote.conns[a.remote.current]).Restore(ctx)
 	if err != nil {
-		return nil, a.rpcFailure("restore", err)
+		return nil, err
 	}
 	buf := make([]byte, backupPiece)
 	var sent uint64
@@ -254,17 +293,7 @@ func (a *app) sendBackup(ctx context.Context, file io.Reader, reason string, siz
 			return nil, fileFailure("the backup", rerr)
 		}
 	}
-	res, err := stream.CloseAndRecv()
-	switch {
-	case err == nil:
-		return res, nil
-	case definite(err):
-		return nil, a.rpcFailure("restore", err)
-	default:
-		f := fail(exitUnavailable, "it is not known whether the backup was restored: %s", briefly(err))
-		f.cause = err
-		return nil, f.hint("look with `holdfast cluster status`: if it was, the epoch has risen; if not, restore again")
-	}
+	return stream.CloseAndRecv()
 }
 
 // exists tells whether a file is there.

@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net"
 	"strings"
 	"sync"
@@ -37,6 +39,9 @@ type fake struct {
 	awaits  int
 	watches int
 	removed []*holdfastv1.RemoveMemberRequest
+	// restored are the bytes received by each attempt of a restore.
+	restored  [][]byte
+	onRestore func(n int) (*holdfastv1.RestoreResponse, error)
 	// alone leaves the list of members empty.
 	alone bool
 }
@@ -159,6 +164,26 @@ func (f *fake) GetStatus(context.Context, *holdfastv1.GetStatusRequest) (*holdfa
 		Header: f.header(), Role: holdfastv1.Role_ROLE_FOLLOWER, StartTime: timestamppb.Now(), Fenced: "its root differs",
 		Namespaces: []*holdfastv1.NamespaceStatus{{Name: "default", ModRevision: 7}, {Name: "other", ModRevision: 9}},
 	}, nil
+}
+
+func (f *fake) Restore(stream grpc.ClientStreamingServer[holdfastv1.RestoreRequest, holdfastv1.RestoreResponse]) error {
+	var got []byte
+	for {
+		req, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		got = append(got, req.GetData()...)
+	}
+	f.restored = append(f.restored, got)
+	res, err := f.onRestore(len(f.restored))
+	if err != nil {
+		return err
+	}
+	return stream.SendAndClose(res)
 }
 
 func (f *fake) PromoteMember(context.Context, *holdfastv1.PromoteMemberRequest) (*holdfastv1.PromoteMemberResponse, error) {

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -97,6 +99,49 @@ func TestNoAttemptThatCannotEnd(t *testing.T) {
 	got.want(t, exitUnavailable, "", "cannot set override/mode-storefront: no leader is known (NO_LEADER)")
 	if len(f.applied) != 1 {
 		t.Errorf("%d attempts", len(f.applied))
+	}
+}
+
+// TestRestoreWaitsForALeader restores into a cluster that has just started and
+// elects.
+func TestRestoreWaitsForALeader(t *testing.T) {
+	backup := append([]byte(backupMagic), bytes.Repeat([]byte{7}, 2*backupPiece)...)
+	sum := sha256.Sum256(backup)
+	backup = append(backup, sum[:]...)
+	name := filepath.Join(t.TempDir(), "monday.backup")
+	if err := os.WriteFile(name, backup, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	noLeader := reasoned(codes.Unavailable, "NO_LEADER", "definite", "no leader is known")
+	for _, test := range []struct {
+		name     string
+		answers  []error
+		attempts int
+		exit     int
+		say      string
+	}{
+		{"elected", []error{noLeader, reasoned(codes.Unavailable, "NOT_SERVING", "definite", "not yet"), nil}, 3, exitOK, "trying again"},
+		{"never", []error{noLeader}, 0, exitUnavailable, "cannot restore: no leader is known (NO_LEADER)"},
+		{"refused", []error{reasoned(codes.ResourceExhausted, "TOO_MANY_RESTORES", "definite", "another runs")}, 1, exitRefused, "TOO_MANY_RESTORES"},
+		{"unknown", []error{noLeader, reasoned(codes.Unavailable, "UNKNOWN_OUTCOME", "unknown", "the leader changed")}, 2, exitUnavailable, "it is not known whether"},
+		{"broken", []error{status.Error(codes.Unavailable, "transport is closing")}, 1, exitUnavailable, "it is not known whether"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := newFake(t)
+			f.onRestore = func(n int) (*holdfastv1.RestoreResponse, error) {
+				return &holdfastv1.RestoreResponse{Header: f.header()}, test.answers[min(n, len(test.answers))-1]
+			}
+			got := run(inTime(t), t, terminal{}, "", nil, "cluster", "restore", name, "--reason", "all disks lost", "--yes", "--addr", f.addr, "--timeout", "700ms")
+			got.want(t, test.exit, "", test.say)
+			if test.attempts > 0 && len(f.restored) != test.attempts || len(f.restored) == 0 {
+				t.Errorf("%d attempts, want %d", len(f.restored), test.attempts)
+			}
+			for i, got := range f.restored {
+				if !bytes.Equal(got, backup) {
+					t.Errorf("attempt %d sent %d bytes that are not the backup of %d", i, len(got), len(backup))
+				}
+			}
+		})
 	}
 }
 
