@@ -7,6 +7,9 @@ GO        ?= go
 BIN       := bin
 TOOL      := $(GO) tool -modfile=tools/go.mod
 LINT      := $(GO) tool -modfile=tools/lint/go.mod golangci-lint
+# A module of its own, so that what it needs is not asked of users.
+JEPSEN    := test/jepsen-lite
+JEPSENLINT := $(GO) tool -modfile=../../tools/lint/go.mod golangci-lint
 # The race detector needs a C compiler; where there is none the tests run without it.
 RACE      := $(shell command -v $${CC:-cc} >/dev/null 2>&1 && echo -race)
 FUZZTIME  ?= 20s
@@ -31,25 +34,31 @@ build: ## Build both programs into bin/ and cross-compile the CLI for every plat
 	  CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -trimpath -o $(BIN)/$${p/\//-}/ ./cmd/holdfast; \
 	done
 
-test: ## Run all tests, with the race detector where there is a C compiler (about 8 min cold)
+test: ## Run all tests, with the race detector where there is a C compiler (about 10 min cold)
 	$(GO) test $(RACE) -timeout 15m ./...
+	cd $(JEPSEN) && $(GO) test $(RACE) -timeout 10m ./...
 
 race: ## Run all tests with the race detector, uncached
 	$(GO) test -race -count=1 -timeout 20m ./...
 
 lint: ## Run the linters (the first run builds them, about 2 min)
 	$(LINT) run ./...
+	cd $(JEPSEN) && $(JEPSENLINT) run ./...
 
 fmt: ## Format Go and proto files
 	$(LINT) fmt ./...
+	cd $(JEPSEN) && $(JEPSENLINT) fmt ./...
 	$(TOOL) buf format -w
 
 fmt-check: ## Fail when a Go file is not formatted
 	$(LINT) fmt --diff ./...
+	cd $(JEPSEN) && $(JEPSENLINT) fmt --diff ./...
 
-vet: ## Run go vet, also with the fault seams compiled in
+vet: ## Run go vet, also with the fault seams and the seeded bugs compiled in
 	$(GO) vet ./...
 	$(GO) vet -tags faults ./...
+	$(GO) vet -tags seeded ./...
+	cd $(JEPSEN) && $(GO) vet ./...
 
 generate: ## Lint the protos, guard the contract, generate Go, record the checksums
 	$(TOOL) buf format -w
@@ -82,16 +91,16 @@ test-long: ## The long profile of the real-process tests (about 10 min)
 	$(GO) test $(RACE) -count=1 -timeout 40m ./test/cluster -long -v
 
 jepsen-short: ## Real processes under faults, their histories judged: ten runs (about 5 min)
-	cd test/jepsen-lite && $(GO) run . run -profile short
+	cd $(JEPSEN) && $(GO) run . run -profile short
 
 jepsen: ## The same: every scenario (about 20 min)
-	cd test/jepsen-lite && $(GO) run . run
+	cd $(JEPSEN) && $(GO) run . run
 
 jepsen-long: ## The same: mixed faults of SEEDS seeds (hours)
-	cd test/jepsen-lite && $(GO) run . run -profile long -seeds $(SEEDS)
+	cd $(JEPSEN) && $(GO) run . run -profile long -seeds $(SEEDS)
 
 jepsen-seeded: ## Give the programs one deliberate bug after the other: the rule meant for it must find it (about 20 min)
-	cd test/jepsen-lite && $(GO) run . seeded
+	cd $(JEPSEN) && $(GO) run . seeded
 
 sim: ## Fleets of 300 and 1,000 instances in virtual time, and 30 real processes (1-2 h, 6 GB)
 	GOGC=250 GOMEMLIMIT=5GiB $(GO) test -count=1 -timeout 180m ./test/sim -long -seed $(SIMSEED) -v
@@ -121,7 +130,7 @@ cover: ## Print the statement coverage of each package
 	$(GO) test -coverprofile=cover.out -coverpkg=./internal/... ./internal/...
 	$(GO) tool cover -func=cover.out | tail -n 1
 
-ci: fmt-check vet lint test ## What CI runs
+ci: fmt-check vet lint test jepsen-short ## What CI runs
 
 clean: ## Remove what the other targets made
 	rm -rf $(BIN) cover.out .cluster
