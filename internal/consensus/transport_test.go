@@ -343,3 +343,58 @@ func TestCloseEndsADialUnderWay(t *testing.T) {
 		t.Error("still dialling")
 	}
 }
+
+// answers is a pipeline whose follower answers what it is given.
+type answers struct {
+	raft.AppendPipeline
+	consumer chan raft.AppendFuture
+	closed   chan struct{}
+}
+
+func (a *answers) Consumer() <-chan raft.AppendFuture { return a.consumer }
+func (a *answers) Close() error                       { close(a.closed); return nil }
+
+// answer is one of them.
+type answer struct {
+	raft.AppendFuture
+	resp raft.AppendEntriesResponse
+}
+
+func (a *answer) Error() error                          { return nil }
+func (a *answer) Request() *raft.AppendEntriesRequest   { return &raft.AppendEntriesRequest{} }
+func (a *answer) Response() *raft.AppendEntriesResponse { return &a.resp }
+
+// TestPipelineTakesNoAnswerOfAnother: what another server than the one that was asked
+// says of its log never reaches raft, which would count it as acknowledged.
+func TestPipelineTakesNoAnswerOfAnother(t *testing.T) {
+	t.Parallel()
+	trans := &transport{peers: make(map[raft.ServerID]*peer), gone: make(map[raft.ServerID]time.Time)}
+	inner := &answers{consumer: make(chan raft.AppendFuture), closed: make(chan struct{})}
+	p := &pipeline{
+		AppendPipeline: inner, transport: trans, id: "b", target: "10.0.0.2:7402",
+		answers: make(chan raft.AppendFuture), quit: make(chan struct{}),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.forward()
+	}()
+	of := func(id string) *answer {
+		return &answer{resp: raft.AppendEntriesResponse{RPCHeader: raft.RPCHeader{ID: []byte(id)}, Success: true}}
+	}
+	own := of("b")
+	inner.consumer <- own
+	if got := <-p.Consumer(); got != own {
+		t.Fatalf("got %v", got)
+	}
+	inner.consumer <- of("empty")
+	select {
+	case got := <-p.Consumer():
+		t.Fatalf("raft is told of an answer of %s", got.Response().ID)
+	case <-done:
+	}
+	<-inner.closed
+	if n := trans.peer("b").metrics().Strangers; n != 1 {
+		t.Errorf("%d strangers counted", n)
+	}
+}
