@@ -69,10 +69,10 @@ type Handler interface {
 	Report() Report
 	// StateTime tells the state time now, in milliseconds since 1970.
 	StateTime(now int64)
-	// Connected tells that a server answers.
+	// Connected tells that a server answers, or speaks again.
 	Connected(server Server)
-	// Disconnected tells that the server at an address has been lost or could not be
-	// reached, and why.
+	// Disconnected tells that the server at an address has been lost, has fallen silent
+	// or could not be reached, and why.
 	Disconnected(addr string, err error)
 }
 
@@ -149,14 +149,14 @@ type Status struct {
 	Source   Source
 	Position mirror.Position
 	Root     document.Root
-	// Connected tells whether there is a server, and Server which; otherwise Server
-	// is the zero value.
+	// Connected tells whether there is a server, which has not fallen silent, and Server
+	// which; otherwise Server is the zero value.
 	Connected bool
 	Server    Server
 	// Since is when that became so. Heard is when a server said something last, to this
 	// process or to the one that left its cache: the zero time if none ever did.
 	Since, Heard time.Time
-	// Attempts counts the attempts to connect, Connects those that a server answered,
+	// Attempts counts the attempts to connect, Connects those that came to be followed,
 	// Resyncs how often a snapshot was needed because something did not fit.
 	Attempts, Connects, Resyncs uint64
 	// Err is why the last stream or attempt ended; nil before any did.

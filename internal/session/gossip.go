@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 
@@ -14,16 +15,16 @@ type Gossip struct {
 	// State tells how the instance takes part now: in each hello, and again after
 	// Session.SendGossip. It is called by several goroutines.
 	State func() *holdfastv1.GossipState
-	// Settings takes what a server grants, by the goroutine that calls the Handler.
+	// Settings takes what a server grants, in turn with the Handler, and again when that
+	// server speaks again after it had fallen silent.
 	Settings func(*holdfastv1.GossipSettings)
-	// Evidence takes records of other instances, by the goroutine that calls the
-	// Handler.
+	// Evidence takes records of other instances, in turn with the Handler.
 	Evidence func(records [][]byte)
 	// Own returns the instance's own record as it is to travel now; nil for none. It is
 	// called once a server has granted "relayed", and again after Session.SendEvidence.
 	Own func() []byte
 	// Head takes signed heads and timestamps, either of which may be nil, after the
-	// event that they came with was installed, by the goroutine that calls the Handler.
+	// event that they came with was installed, in turn with the Handler.
 	Head func(head, timestamp *holdfastv1.SignedHead)
 }
 
@@ -51,11 +52,7 @@ func (st *stream) gossip(m *holdfastv1.ConnectResponse) {
 	if g == nil {
 		return
 	}
-	if settings := m.GetGossip(); settings != nil {
-		g.Settings(settings)
-		st.granted.Store(settings.GetMode() == relayed)
-		st.session.SendEvidence()
-	}
+	st.grant(m.GetGossip())
 	if all := m.GetEvidence(); len(all) > 0 {
 		records := make([][]byte, 0, len(all))
 		for _, e := range all {
@@ -65,10 +62,21 @@ func (st *stream) gossip(m *holdfastv1.ConnectResponse) {
 	}
 }
 
+// grant takes what the server grants; nil if it says nothing of that.
+func (st *stream) grant(settings *holdfastv1.GossipSettings) {
+	if g := st.session.config.Gossip; g != nil && settings != nil {
+		st.granting = settings
+		g.Settings(settings)
+		st.granted.Store(settings.GetMode() == relayed)
+		st.session.SendEvidence()
+	}
+}
+
 // send sends what the instance obeys, how it takes part in gossip, and its record,
 // whenever there is something new, until the stream ends, or ctx does: then it hands in the
 // last record, and tells that nothing follows. It runs beside the receiver, so a server that
-// does not read keeps nobody from obeying.
+// does not read keeps nobody from obeying. Where another stream is followed instead, it
+// leaves what is new to that one.
 func (st *stream) send(ctx context.Context, stream grpc.BidiStreamingClient[holdfastv1.ConnectRequest, holdfastv1.ConnectResponse]) {
 	s := st.session
 	next := s.ackRequest()
@@ -76,27 +84,43 @@ func (st *stream) send(ctx context.Context, stream grpc.BidiStreamingClient[hold
 		if next != nil && stream.Send(next) != nil {
 			return // Recv tells why
 		}
+		var news chan struct{}
+		var request func() *holdfastv1.ConnectRequest
 		select {
 		case <-s.acks:
-			next = s.ackRequest()
+			news, request = s.acks, s.ackRequest
 		case <-s.gossips:
-			next = s.gossipRequest()
+			news, request = s.gossips, s.gossipRequest
 		case <-s.records:
-			next = st.evidenceRequest()
+			news, request = s.records, st.evidenceRequest
 		case <-stream.Context().Done():
 			return
 		case <-ctx.Done():
-			select {
-			case <-s.records:
-				if last := st.evidenceRequest(); last != nil {
-					_ = stream.Send(last)
-				}
-			default:
-			}
-			_ = stream.CloseSend()
-			return
 		}
+		if ctx.Err() == nil {
+			next = request()
+			continue
+		}
+		if news != nil {
+			poke(news)
+		}
+		if !errors.Is(context.Cause(ctx), errSilent) {
+			st.leave(stream)
+		}
+		return
 	}
+}
+
+// leave hands in the last record, and tells that nothing follows.
+func (st *stream) leave(stream grpc.BidiStreamingClient[holdfastv1.ConnectRequest, holdfastv1.ConnectResponse]) {
+	select {
+	case <-st.session.records:
+		if last := st.evidenceRequest(); last != nil {
+			_ = stream.Send(last)
+		}
+	default:
+	}
+	_ = stream.CloseSend()
 }
 
 func (s *Session) ackRequest() *holdfastv1.ConnectRequest {

@@ -41,6 +41,9 @@ func (r *rotation) learn(addrs []string) {
 func (r *rotation) next() string {
 	if len(r.round) == 0 {
 		r.round = append(r.shuffled(r.configured), r.shuffled(r.learned)...)
+		if r.round[0] == r.last {
+			r.round = append(r.round[1:], r.last)
+		}
 	}
 	r.last, r.round = r.round[0], r.round[1:]
 	return r.last
@@ -61,6 +64,10 @@ const (
 	firstPause     = 100 * time.Millisecond
 	longestPause   = 5 * time.Second
 	longestRefused = time.Minute
+	// longestSilent is the same after a server that has not answered, which has taken its
+	// time already. What it was sent is lost where the network is down, and TCP says it
+	// again ever more seldom: only a new attempt finds out soon that the network is back.
+	longestSilent = time.Second
 	// longestAsked is the most time that a server gets which asks for some.
 	longestAsked = time.Minute
 	// steady is how long a server has to have been there for failures to be forgotten.
@@ -81,10 +88,14 @@ func (b *backoff) pause(lasted time.Duration, err error) time.Duration {
 		*b = backoff{}
 	}
 	n, longest := b.failures, longestPause
-	if hopeless(err) {
+	switch {
+	case hopeless(err):
 		n, longest = b.refusals, longestRefused
 		b.refusals++
-	} else {
+	case errors.Is(err, errSilent):
+		longest = longestSilent
+		b.refusals = 0
+	default:
 		b.refusals = 0
 	}
 	b.failures++

@@ -24,26 +24,26 @@ type Session struct {
 	disk    *disk // nil without a directory
 	stop    context.CancelFunc
 	done    chan struct{} // closed when every goroutine has ended
+	woken   chan struct{} // tells that another stream is followed
 	acks    chan struct{} // tells that there is something to acknowledge
 	gossips chan struct{} // tells that the instance takes part in gossip in another way
 	records chan struct{} // tells that it has another record
 
-	// Of the goroutine that owns the session.
-	servers rotation
-	backoff backoff
-	resync  bool   // what is held does not fit: a snapshot is needed
-	warned  string // the refusal that was logged last
-
-	// turn is held by whoever changes what is held, or calls the handler but for Report:
-	// the goroutine that owns the session, or who offers what a peer has. It comes before
-	// mu.
+	// turn is held by whoever changes what is held or who is followed, or calls the
+	// handler but for Report: a stream, the keeper, or who offers what a peer has. It
+	// comes before mu.
 	turn  sync.Mutex
 	trust mirror.Trust // as the disk had it when the session was opened
 
-	mu     sync.Mutex
-	held   *mirror.Mirror
-	time   mirror.Clock // estimates state time
-	status Status
+	mu      sync.Mutex
+	held    *mirror.Mirror
+	time    mirror.Clock // estimates state time
+	status  Status
+	servers rotation
+	resync  bool      // what is held does not fit: a snapshot is needed
+	streams []*stream // those that run, the oldest first
+	follows *stream   // the one whose word counts; nil while there is none
+	late    lateness
 }
 
 // Open makes a session. What the disk holds has been installed when it returns; a
@@ -55,7 +55,7 @@ func Open(config Config) (*Session, error) {
 	}
 	s := &Session{
 		config: config, clock: clock.New(), options: dialOptions(&config),
-		done: make(chan struct{}), acks: make(chan struct{}, 1), gossips: make(chan struct{}, 1), records: make(chan struct{}, 1),
+		done: make(chan struct{}), woken: make(chan struct{}, 1), acks: make(chan struct{}, 1), gossips: make(chan struct{}, 1), records: make(chan struct{}, 1),
 		servers: rotation{configured: config.Servers},
 		held:    mirror.New(config.Namespace, mirror.Position{}),
 		status:  Status{Source: Defaults, Since: time.Now()},
@@ -146,15 +146,8 @@ func (s *Session) live(ctx context.Context) {
 		defer writer.Wait()
 		defer stop()
 	}
-	for ctx.Err() == nil {
-		addr := s.servers.next()
-		lasted, err := s.attempt(ctx, addr)
-		if ctx.Err() != nil {
-			err = nil
-		}
-		s.lost(addr, err)
-		sleep(ctx, s.backoff.pause(lasted, err))
-	}
+	k := keeper{session: s, ended: make(chan *stream)}
+	k.run(ctx)
 }
 
 // saved returns what goes to the disk.
@@ -172,89 +165,6 @@ func (s *Session) saved() (*mirror.Mirror, mirror.Mark) {
 	return s.held, mark
 }
 
-// attempt has one stream with a server. It returns how long the server was there.
-func (s *Session) attempt(ctx context.Context, addr string) (lasted time.Duration, err error) {
-	s.mu.Lock()
-	s.status.Attempts++
-	if seam.Bug(seam.TriesCountAsHeard) {
-		s.status.Heard = time.Now()
-	}
-	if seam.Bug(seam.ForgetsOnReconnect) {
-		s.held = mirror.New(s.config.Namespace, mirror.Position{})
-	}
-	s.mu.Unlock()
-	st := newStream(s, addr)
-	err = contain(func() error { return st.run(ctx) })
-	if mirror.NeedsSnapshot(err) {
-		s.needSnapshot()
-	}
-	return st.lasted(), st.explain(err)
-}
-
-// needSnapshot makes the next stream begin with a snapshot, unless this one did.
-func (s *Session) needSnapshot() {
-	if s.resync = !s.resync; s.resync {
-		s.mu.Lock()
-		s.status.Resyncs++
-		s.mu.Unlock()
-	}
-}
-
-// lost notes the end of a stream; err is nil when the session itself ends.
-func (s *Session) lost(addr string, err error) {
-	s.mu.Lock()
-	was := s.status.Connected
-	if was {
-		s.status.Connected, s.status.Server, s.status.Since = false, Server{}, time.Now()
-	}
-	if err != nil {
-		s.status.Err = err
-	}
-	if errors.Is(err, mirror.ErrForeign) {
-		s.status.Foreign = err
-	}
-	s.mu.Unlock()
-	if err == nil {
-		return
-	}
-	s.logLost(addr, err, was)
-	s.contained(func() {
-		s.turn.Lock()
-		defer s.turn.Unlock()
-		s.config.Handler.Disconnected(addr, err)
-	})
-}
-
-// logLost warns when a server is lost, when the first attempt fails, and of each new
-// refusal; of what follows for the same reason it only tells who debugs.
-func (s *Session) logLost(addr string, err error, was bool) {
-	switch refused := hopeless(err); {
-	case was:
-		s.config.Logger.Warn("lost the server", "server", addr, "error", err)
-	case refused && err.Error() != s.warned:
-		s.warned = err.Error()
-		if errors.Is(err, mirror.ErrForeign) {
-			s.config.Logger.Error(s.warned, "server", addr) //nolint:sloglint // the words of Status
-			return
-		}
-		s.config.Logger.Warn("no session; what is held stays in force", "server", addr, "error", err)
-	case !refused && s.backoff.failures == 0:
-		s.config.Logger.Warn("cannot reach a server; trying on", "server", addr, "error", err)
-	default:
-		s.config.Logger.Debug("cannot reach a server", "server", addr, "error", err)
-	}
-}
-
-// connected notes that a server answers.
-func (s *Session) connected(server Server) {
-	s.mu.Lock()
-	s.status.Connected, s.status.Server, s.status.Since, s.status.Foreign = true, server, time.Now(), nil
-	s.status.Connects++
-	s.mu.Unlock()
-	s.config.Logger.Info("connected", "server", server.Addr, "server_id", server.ID)
-	s.config.Handler.Connected(server)
-}
-
 // apply takes an update in. Native tells that it comes from a server that has told
 // of the lineage held: one with another lineage follows a restore there.
 func (s *Session) apply(u mirror.Update, native bool, clock mirror.Clock) error {
@@ -268,7 +178,9 @@ func (s *Session) apply(u mirror.Update, native bool, clock mirror.Clock) error 
 		return err //nolint:wrapcheck // says everything
 	}
 	if u.Replace {
+		s.mu.Lock()
 		s.resync = false
+		s.mu.Unlock()
 	} else if next.Position() == held.Position() && s.Status().Source == FromServer {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,25 +29,44 @@ const (
 	connectTimeout      = 5 * time.Second
 	// farewell is how long a server may take to hear the last words of a session that ends.
 	farewell = 200 * time.Millisecond
-	// missed is how many reports of progress may be missing before a server is left.
+	// missed is how many reports of progress may be missing before a silent stream ends.
 	missed = 3
+	// firstSlack is how late a report may be before another server is looked for, and as
+	// much again, at random: instances that a server falls silent to at the same moment
+	// do not all turn to the others in the same moment.
+	firstSlack = time.Second
 )
 
-// errSilent ends a stream on which nothing comes.
-var errSilent = errors.New("the server said nothing")
+var (
+	// errSilent ends a stream on which nothing comes.
+	errSilent = errors.New("the server said nothing")
+	// errNoWelcome ends a stream whose server tells of changes before it says who it is.
+	errNoWelcome = errors.New("the server has not said who it is")
+)
 
-// stream is one connection to one server. The goroutine that owns the session uses
-// it.
+// stream is one connection to one server, and the goroutine that uses it.
 type stream struct {
 	session   *Session
 	addr      string
+	limit     time.Duration // how long the server may take to answer
+	slack     time.Duration
 	assembler *mirror.Assembler
-	quiet     *time.Timer   // ends the stream
-	patience  time.Duration // how long nothing may come
-	answered  time.Time     // when the server was known to be there; zero before
-	told      document.Epoch
-	granted   atomic.Bool // the instance's records are taken
-	native    bool        // the server has told of the lineage that is held
+	cancel    context.CancelCauseFunc
+	err       error // why it ended, once it has
+
+	// Of the stream's goroutine.
+	server   Server
+	told     document.Epoch
+	native   bool                       // the server has told of the lineage that is held
+	granting *holdfastv1.GossipSettings // the last ones; nil for none
+	granted  atomic.Bool                // the instance's records are taken
+
+	// Guarded by the session's mu.
+	heard    time.Time // when the server said something last; at first, when the stream began
+	answered time.Time // when the server was known to be there; zero before
+	settled  bool      // the server has told all that it had to
+	silent   bool      // it was followed, until it was silent for too long
+	dropped  bool      // another stream is followed instead: nothing it says counts
 }
 
 // message is what a server sends, over Connect or over Watch.
@@ -55,15 +75,43 @@ type message interface {
 	GetStateTime() *timestamppb.Timestamp
 }
 
-func newStream(s *Session, addr string) *stream {
+func newStream(s *Session, addr string, limit time.Duration) *stream {
 	return &stream{
-		session: s, addr: addr, assembler: mirror.NewAssembler(s.config.Namespace),
-		patience: max(missed*s.config.ProgressInterval, connectTimeout),
+		session: s, addr: addr, limit: limit, slack: firstSlack + rand.N(firstSlack), assembler: mirror.NewAssembler(s.config.Namespace), heard: time.Now(),
 	}
+}
+
+// longest returns for how long a server that has answered may be silent before its stream
+// ends.
+func (st *stream) longest() time.Duration {
+	return max(missed*st.session.config.ProgressInterval, connectTimeout)
+}
+
+// rest returns how much longer a stream that is not followed may last, and whether an
+// answer is still to be waited for.
+func (st *stream) rest(now time.Time) (rest time.Duration, waiting bool) {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
+	switch {
+	case st.dropped:
+		return time.Minute, false // it ends by itself
+	case st.answered.IsZero():
+		return st.limit - now.Sub(st.heard), true
+	default:
+		return st.longest() - now.Sub(st.heard), false
+	}
+}
+
+// drop ends a stream in favour of another one. The caller holds mu.
+func (st *stream) drop() {
+	st.dropped = true
+	st.cancel(errSilent)
 }
 
 // lasted returns how long the server has been there.
 func (st *stream) lasted() time.Duration {
+	st.session.mu.Lock()
+	defer st.session.mu.Unlock()
 	if st.answered.IsZero() {
 		return 0
 	}
@@ -79,13 +127,8 @@ func (st *stream) run(ctx context.Context) error {
 	if !seam.Bug(seam.ConnectionsLeft) {
 		defer func() { _ = conn.Close() }()
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timeout := min(connectTimeout, firstConnectTimeout<<min(st.session.backoff.failures, 2))
-	st.quiet = time.AfterFunc(timeout, func() { cancel(errSilent) })
-	defer st.quiet.Stop()
 	err = st.connect(ctx, conn)
-	if status.Code(err) == codes.Unimplemented && st.answered.IsZero() {
+	if status.Code(err) == codes.Unimplemented && st.lasted() == 0 {
 		err = st.watch(ctx, conn)
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
@@ -147,13 +190,19 @@ func (st *stream) linger(ctx, streaming context.Context) {
 
 // handle does what a message of a server of this version says.
 func (st *stream) handle(m *holdfastv1.ConnectResponse) error {
-	st.session.turn.Lock()
-	defer st.session.turn.Unlock()
+	s := st.session
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	if w := m.GetWelcome(); w != nil {
 		if err := st.answer(m, Server{Addr: st.addr, ID: w.GetServerId()}); err != nil {
 			return err
 		}
-		st.session.servers.learn(w.GetServers())
+		s.mu.Lock()
+		s.servers.learn(w.GetServers())
+		s.mu.Unlock()
+	}
+	if err := st.speaks(); err != nil {
+		return err
 	}
 	st.gossip(m)
 	if err := st.take(m); err != nil {
@@ -187,13 +236,17 @@ func (st *stream) handlePrevious(m message) error {
 	if err := st.answer(m, Server{Addr: st.addr, Previous: true}); err != nil {
 		return err
 	}
+	if err := st.speaks(); err != nil {
+		return err
+	}
 	return st.take(m)
 }
 
 // answer notes that the server is there, once. One of another cluster is left at
 // once: it tells nothing that counts here.
 func (st *stream) answer(m message, server Server) error {
-	if !st.answered.IsZero() {
+	s := st.session
+	if st.server != (Server{}) {
 		return nil
 	}
 	epoch, err := document.EpochFromProto(m.GetEpoch())
@@ -201,28 +254,58 @@ func (st *stream) answer(m message, server Server) error {
 		return fmt.Errorf("%w: %w", mirror.ErrMalformed, err)
 	}
 	st.told = epoch
-	if known := st.session.Mirror().Floor(); known.Set() && epoch.HasLineage() && epoch.Lineage != known.Epoch.Lineage {
+	if known := s.Mirror().Floor(); known.Set() && epoch.HasLineage() && epoch.Lineage != known.Epoch.Lineage {
 		return mirror.ErrForeign
 	}
-	st.answered = time.Now()
-	st.session.connected(server)
+	s.mu.Lock()
+	st.server, st.answered = server, time.Now()
+	s.mu.Unlock()
+	return nil
+}
+
+// speaks makes a stream the one that is followed, if none is. The error is for what must
+// not count: another stream is followed, or the server has not said who it is.
+func (st *stream) speaks() error {
+	s := st.session
+	s.mu.Lock()
+	followed, dropped := s.follows == st, st.dropped
+	s.mu.Unlock()
+	switch {
+	case dropped:
+		return errSilent
+	case st.server == (Server{}):
+		return errNoWelcome
+	case !followed:
+		s.follow(st)
+	}
 	return nil
 }
 
 // take takes in one message.
 func (st *stream) take(m message) error {
-	st.quiet.Reset(st.patience)
-	clock, err := st.session.heard(m)
+	s := st.session
+	s.mu.Lock()
+	if now := time.Now(); st.settled {
+		s.late.heard(now, now.Sub(st.heard), s.config.ProgressInterval)
+	}
+	s.mu.Unlock()
+	clock, err := s.heard(m)
 	if err != nil {
 		return err
 	}
 	u, done, err := st.assembler.Take(m)
-	if err != nil || !done {
+	if err != nil {
 		return err //nolint:wrapcheck // says everything
 	}
-	st.told = u.Epoch
-	err = st.session.apply(u, st.native, clock)
-	st.native = err == nil
+	if done {
+		st.told = u.Epoch
+		err = s.apply(u, st.native, clock)
+		st.native = err == nil
+	}
+	s.mu.Lock()
+	st.heard = time.Now() // the time that the handler took is not the server's
+	st.settled = done || st.settled && m.GetSnapshot() == nil && m.GetDelta() == nil
+	s.mu.Unlock()
 	return err
 }
 

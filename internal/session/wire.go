@@ -33,7 +33,8 @@ func dialOptions(c *Config) []grpc.DialOption {
 		grpc.WithTransportCredentials(transport(c.TLS)),
 		// The session tries again by itself.
 		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: connectTimeout}),
+		// It ends attempts by itself, too.
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: 2 * connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
 		grpc.WithUserAgent(c.Identity.SDK),
@@ -81,10 +82,12 @@ func (s *Session) watchRequest() *holdfastv1.WatchRequest {
 
 // cursor is where the server is to go on; nil asks for a snapshot.
 func (s *Session) cursor() *holdfastv1.Cursor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.resync {
 		return nil
 	}
-	return s.Mirror().Position().Proto()
+	return s.held.Position().Proto()
 }
 
 // ack tells what the instance obeys; nil while that is nothing.

@@ -28,7 +28,8 @@ type Status struct {
 	// Age is how long ago a server last said something, to this process or, by the wall
 	// clock, to the one whose cache it began with; 0 if none ever did.
 	Age time.Duration
-	// Connected tells that a session is up, Server and ServerID with which.
+	// Connected tells that a session is up and its server has not fallen silent, Server
+	// and ServerID with which.
 	Connected        bool
 	Server, ServerID string
 	// LastError is why the last session ended or could not begin.
