@@ -130,7 +130,7 @@ cover: ## Print the statement coverage of each package
 	$(GO) test -coverprofile=cover.out -coverpkg=./internal/... ./internal/...
 	$(GO) tool cover -func=cover.out | tail -n 1
 
-ci: fmt-check vet lint test jepsen-short ## What CI runs
+ci: fmt-check vet lint test ## What CI runs
 
 clean: ## Remove what the other targets made
 	rm -rf $(BIN) cover.out .cluster

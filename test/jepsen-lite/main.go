@@ -30,13 +30,16 @@ var errUsage = errors.New("usage")
 const usage = `jepsen-lite tests Holdfast with real processes and real faults.
 
   jepsen-lite run [-profile short|default|long] [-scenario NAME,…] [-seed N] [-seeds N] [-out DIR]
-  jepsen-lite check DIR    judges a recorded run again
-  jepsen-lite seeded [-bug NAME,…] [-runs N] [-seed N] [-out DIR]
+  jepsen-lite check DIR…   judges recorded runs again, and measures them
+  jepsen-lite summary [-out DIR] DIR…
+                           sums up runs, and sets of runs, that have been carried out before
+  jepsen-lite seeded [-bug NAME,…] [-runs N] [-all] [-seed N] [-out DIR]
                            gives the programs a bug each time, and shows that it is found
   jepsen-lite list         lists scenarios, faults and rules
 
 Exit codes: 0 everything passed; 1 a rule was violated; 2 usage; 3 something is unknown or
-invalid, which never counts as passed; 130 interrupted.
+invalid, which never counts as passed, or nothing could be done; 130 interrupted. A run
+whose faults this machine cannot do is skipped, and told apart.
 `
 
 func main() { os.Exit(start(os.Args[1:])) }
@@ -71,6 +74,8 @@ func dispatch(ctx context.Context, command string, args []string) (int, error) {
 		return runMany(ctx, args)
 	case "check":
 		return checkAgain(os.Stdout, args)
+	case "summary":
+		return sumUp(os.Stdout, args)
 	case "list":
 		return exitPassed, list(os.Stdout)
 	case "seeded":

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -41,7 +42,7 @@ func parse(args []string) (*matrix, error) {
 	m := &matrix{}
 	var profile, scenarios string
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
-	flags.StringVar(&profile, "profile", "default", "how much of everything: short, default or long")
+	flags.StringVar(&profile, "profile", "default", "how much of everything: short, default, measure or long")
 	flags.StringVar(&scenarios, "scenario", "", "`names` of scenarios, comma-separated, or all (default: those of the profile)")
 	flags.Uint64Var(&m.seed, "seed", 1, "first `seed`: it chooses faults, targets and times")
 	flags.IntVar(&m.seeds, "seeds", 0, "`number` of seeds for each scenario (default: that of the profile)")
@@ -68,7 +69,7 @@ func parse(args []string) (*matrix, error) {
 		names = strings.Split(scenarios, ",")
 	}
 	if scenarios == "all" || len(names) == 0 {
-		m.scenarios = run.Scenarios()
+		m.scenarios = slices.DeleteFunc(run.Scenarios(), func(s run.Scenario) bool { return s.Measures && scenarios != "all" })
 		return m, nil
 	}
 	for _, name := range names {
@@ -119,23 +120,11 @@ func runMany(ctx context.Context, args []string) (int, error) {
 			}
 		}
 	}
-	_, _ = fmt.Println()
-	for _, c := range sum.Tally() {
-		_, _ = fmt.Printf("%d %s  ", c.N, c.Name)
-	}
-	_, _ = fmt.Printf("\n%s\n", filepath.Join(m.out, "summary.html"))
-	switch {
-	case ctx.Err() != nil:
+	tellSummary(os.Stdout, sum)
+	if ctx.Err() != nil {
 		return exitInterrupted, fmt.Errorf("after %d runs: %w", len(sum.Lines), ctx.Err())
-	case sum.Passed():
-		return exitPassed, nil
 	}
-	for _, l := range sum.Lines {
-		if l.Result == check.Fail {
-			return exitFailed, nil
-		}
-	}
-	return exitNotProven, nil
+	return exitOfAll(sum), nil
 }
 
 // one has one run carried out and reads what came of it.
@@ -162,25 +151,10 @@ func (m *matrix) one(ctx context.Context, s run.Scenario, seed uint64, programs 
 	_, _ = fmt.Printf("\n=== %s, seed %d: %s\n", s.Name, seed, s.About)
 	exit, err := execute(ctx, filepath.Join(m.out, name+".order.json"), &o)
 	line.Took = time.Since(began).Round(100 * time.Millisecond)
-	var verdicts struct {
-		Result   check.Result    `json:"result"`
-		Trouble  string          `json:"trouble"`
-		Counts   report.Counts   `json:"counts"`
-		Verdicts []check.Verdict `json:"verdicts"`
-	}
-	data, readErr := os.ReadFile(filepath.Join(o.Dir, "verdicts.json"))
-	if readErr == nil {
-		readErr = json.Unmarshal(data, &verdicts)
-	}
-	if err := errors.Join(err, readErr); err != nil {
-		line.Why = fmt.Sprintf("no verdict (exit code %d): %v", exit, err)
+	judge(&line, o.Dir)
+	if err != nil {
+		line.Result, line.Why = check.Invalid, fmt.Sprintf("%v; %s", err, line.Why)
 		return line
-	}
-	line.Result, line.Counts, line.Why = verdicts.Result, verdicts.Counts, verdicts.Trouble
-	for _, v := range verdicts.Verdicts {
-		if v.Result != check.Pass && v.Result != check.Skipped {
-			line.Why = strings.TrimSpace(fmt.Sprintf("%s %s %s: %s;", line.Why, v.Rule, v.Result, v.Why))
-		}
 	}
 	if exit != exitOf(line.Result) {
 		// The process may have been killed after it wrote its verdict, or have left
@@ -188,11 +162,16 @@ func (m *matrix) one(ctx context.Context, s run.Scenario, seed uint64, programs 
 		line.Result, line.Why = check.Invalid, fmt.Sprintf("the run says %s and ended with %d; %s", line.Result, exit, line.Why)
 	}
 	if line.Result == check.Pass && m.keep == "failed" {
-		for _, bulk := range []string{"data", "trace", "history", "faults", "logs"} {
-			_ = os.RemoveAll(filepath.Join(o.Dir, bulk))
-		}
+		dropBulk(o.Dir)
 	}
 	return line
+}
+
+// dropBulk keeps of a run what its report says.
+func dropBulk(dir string) {
+	for _, bulk := range []string{"data", "trace", "history", "faults", "logs"} {
+		_ = os.RemoveAll(filepath.Join(dir, bulk))
+	}
 }
 
 // execute runs an order in a process of its own, which gets one signal if ctx ends
@@ -235,6 +214,7 @@ func tell(out io.Writer, page *report.Page) {
 	if page.Trouble != "" {
 		_, _ = fmt.Fprintf(out, "trouble: %s\n", page.Trouble)
 	}
+	tellTables(out, page.Figures.Measured())
 	_, _ = fmt.Fprintf(out, "%s, seed %d: %s; %s\n", page.Run.Scenario, page.Run.Seed, page.Result, filepath.Join(page.Dir, "report.html"))
 }
 

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/check"
@@ -24,26 +22,19 @@ type hunt struct {
 	matrix
 	bugs    []seeded.Bug
 	runs    int
+	all     bool // all runs of each bug, also after one that caught it
 	control bool
-}
-
-// catch is what became of a bug.
-type catch struct {
-	bug    seeded.Bug
-	run    int // in which it was caught, 0 if it was not
-	took   time.Duration
-	failed []string // rules that were violated in that run, or in any if it was not caught
-	why    string   // why a run proved nothing
 }
 
 func parseHunt(args []string) (*hunt, error) {
 	h := &hunt{}
-	h.keep = "all" // until the verdicts are read
+	h.keep = "all" // until it is known which are worth it
 	var names, profile string
 	flags := flag.NewFlagSet("seeded", flag.ContinueOnError)
 	flags.StringVar(&names, "bug", "", "`names` of bugs, comma-separated (default: all)")
 	flags.StringVar(&profile, "profile", "short", "how much of everything: short, default or long")
 	flags.IntVar(&h.runs, "runs", 5, "`number` of runs in which a bug has to be caught")
+	flags.BoolVar(&h.all, "all", false, "carry out all runs of each bug, for the rate, and do not stop at the first catch")
 	flags.Uint64Var(&h.seed, "seed", 1, "`seed` of the first run")
 	flags.BoolVar(&h.control, "control", true, "first show that the same programs pass without a bug")
 	flags.StringVar(&h.driver, "driver", "", "network: kernel, proxy (default: kernel where the machine allows namespaces)")
@@ -93,54 +84,51 @@ func runSeeded(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return exitNotProven, err
 	}
-	exit := exitPassed
+	f := &findings{began: time.Now()}
+	page := filepath.Join(root, "seeded.md")
 	if h.control {
-		exit, err = h.controls(ctx, programs, root)
-		if err != nil {
-			return exit, err
+		if err := h.controls(ctx, f, programs, root); err != nil {
+			return exitNotProven, err
 		}
 	}
-	var caught []catch
 	for _, b := range h.bugs {
 		c, err := h.hunt(ctx, b, programs, root)
 		if err != nil {
 			return exitNotProven, err
 		}
-		caught = append(caught, c)
-		if c.run == 0 {
-			exit = exitFailed
-		}
-		if err := tellCaught(os.Stdout, caught); err != nil {
-			return exitNotProven, err
+		f.catches = append(f.catches, c)
+		f.took = time.Since(f.began)
+		if err := errors.Join(f.tell(os.Stdout), os.WriteFile(page, []byte(f.markdown()), 0o644)); err != nil {
+			return exitNotProven, fmt.Errorf("tell what was caught: %w", err)
 		}
 	}
-	return exit, nil
+	_, _ = fmt.Println(page)
+	return f.exit(), nil
 }
 
 // controls has every scenario pass without a bug, or what the hunt shows proves
 // nothing.
-func (h *hunt) controls(ctx context.Context, programs run.Programs, root string) (int, error) {
-	var done []string
-	exit := exitPassed
+func (h *hunt) controls(ctx context.Context, f *findings, programs run.Programs, root string) error {
 	for _, b := range h.bugs {
-		if slices.Contains(done, b.Scenario) {
+		c := control{scenario: b.Scenario, faults: b.Faults}
+		if slices.ContainsFunc(f.controls, func(done control) bool { return done.scenario == c.scenario && done.faults == c.faults }) {
 			continue
 		}
-		done = append(done, b.Scenario)
-		verdicts, line, err := h.run(ctx, b, h.seed, programs, filepath.Join(root, "control"))
+		dir := filepath.Join(root, "control", b.Faults.String())
+		verdicts, result, err := h.run(ctx, b, h.seed, programs, dir)
 		if err != nil {
-			return exitNotProven, err
+			return err
 		}
-		if line != check.Pass {
-			exit = exitNotProven
-			_, _ = fmt.Printf("without a bug, %s is %s: %s\n", b.Scenario, line, strings.Join(failed(verdicts), " "))
+		c.result, c.failed = result, failed(verdicts)
+		if result == check.Pass {
+			dropBulk(h.place(dir, b, h.seed))
 		}
+		f.controls = append(f.controls, c)
 	}
-	return exit, nil
+	return nil
 }
 
-// hunt runs a bug's scenario with other seeds until the rule that is meant for it is
-// violated.
+// hunt runs a bug's scenario with one seed after the other.
 func (h *hunt) hunt(ctx context.Context, b seeded.Bug, programs run.Programs, root string) (catch, error) {
 	dir := filepath.Join(root, b.Name)
 	sick, err := seeded.Give(programs, b.Name, filepath.Join(dir, "bin"))
@@ -149,25 +137,25 @@ func (h *hunt) hunt(ctx context.Context, b seeded.Bug, programs run.Programs, ro
 	}
 	c := catch{bug: b}
 	began := time.Now()
-	var all []string
 	for n := range h.runs {
-		verdicts, result, err := h.run(ctx, b, h.seed+uint64(n), sick, dir)
+		if c.caught > 0 && !h.all {
+			break
+		}
+		seed := h.seed + uint64(n)
+		verdicts, result, err := h.run(ctx, b, seed, sick, dir)
 		if err != nil {
 			return c, err
 		}
-		rules := failed(verdicts)
-		if slices.ContainsFunc(rules, func(r string) bool { return slices.Contains(b.Rules, r) }) {
-			c.run, c.failed, c.took = n+1, rules, time.Since(began)
-			return c, nil
+		if first := c.add(failed(verdicts), result, time.Since(began)); !first {
+			dropBulk(h.place(dir, b, seed)) // one that shows the bug is enough
 		}
-		if result != check.Fail {
-			c.why = fmt.Sprintf("run %d is %s", n+1, result)
-		}
-		all = append(all, rules...)
 	}
-	slices.Sort(all)
-	c.failed, c.took = slices.Compact(all), time.Since(began)
 	return c, nil
+}
+
+// place is the directory of a run.
+func (h *hunt) place(dir string, b seeded.Bug, seed uint64) string {
+	return filepath.Join(dir, fmt.Sprintf("%s-%d", b.Scenario, seed))
 }
 
 // run has a bug's scenario carried out once.
@@ -185,7 +173,7 @@ func (h *hunt) run(ctx context.Context, b seeded.Bug, seed uint64, programs run.
 	if err := ctx.Err(); err != nil {
 		return nil, "", fmt.Errorf("hunt for %s: %w", b.Name, err)
 	}
-	data, err := os.ReadFile(filepath.Join(dir, filepath.Dir(line.Page), "verdicts.json"))
+	data, err := os.ReadFile(filepath.Join(h.place(dir, b, seed), "verdicts.json"))
 	if errors.Is(err, os.ErrNotExist) {
 		_, _ = fmt.Println(line.Why)
 		return nil, check.Invalid, nil // what it did not come to is no proof
@@ -211,25 +199,4 @@ func failed(verdicts []check.Verdict) []string {
 		}
 	}
 	return names
-}
-
-// tellCaught prints what became of the bugs so far.
-func tellCaught(out io.Writer, caught []catch) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "\nBUG\tRULE\tSCENARIO\tCAUGHT IN RUN\tSECONDS\tOTHER RULES")
-	n := 0
-	for _, c := range caught {
-		in := "not caught"
-		if c.run > 0 {
-			n++
-			in = fmt.Sprint(c.run)
-		} else if c.why != "" {
-			in += ": " + c.why
-		}
-		others := slices.DeleteFunc(slices.Clone(c.failed), func(r string) bool { return slices.Contains(c.bug.Rules, r) })
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%.0f\t%s\n",
-			c.bug.Name, strings.Join(c.bug.Rules, " or "), c.bug.Scenario, in, c.took.Seconds(), strings.Join(others, " "))
-	}
-	_, _ = fmt.Fprintf(table, "%d of %d caught\n", n, len(caught))
-	return table.Flush()
 }

@@ -85,15 +85,19 @@ type Options struct {
 	Outage time.Duration `json:"outage"`
 	// Throughput is the floor of acknowledged operations per second.
 	Throughput float64 `json:"throughput"`
-	// Packets is the most packets of gossip that one process may send per second, Queue
-	// the most that may wait.
-	Packets float64 `json:"packets"`
-	Queue   int     `json:"queue"`
+	// Packets of gossip are what one process may send per second in any case, PacketsPerNews
+	// what it may send on top for each thing that is new; Queue is the most that may wait.
+	Packets        float64 `json:"packets"`
+	PacketsPerNews float64 `json:"packets_per_news"`
+	Queue          int     `json:"queue"`
 	// Goroutines, FDs and RSS are what a process may use more at the end than at first:
 	// a server may lead that did not, and a heap may have filled up to its next collection.
 	Goroutines int   `json:"goroutines"`
 	FDs        int   `json:"fds"`
 	RSS        int64 `json:"rss"`
+	// InstanceGoroutines and InstanceFDs are the same of instances, who never lead.
+	InstanceGoroutines int `json:"instance_goroutines"`
+	InstanceFDs        int `json:"instance_fds"`
 }
 
 // Defaults are the options of a run of three servers and a few instances with the
@@ -107,8 +111,9 @@ func Defaults() Options {
 		OverrideBy: 2 * time.Second,
 		Evidence:   15 * time.Second, EvidenceBy: 5 * time.Second, Dead: 30 * time.Second,
 		Outage:     10 * time.Second,
-		Throughput: 10, Packets: 500, Queue: 4096,
+		Throughput: 10, Packets: 40, PacketsPerNews: 6, Queue: 4096,
 		Goroutines: 40, FDs: 10, RSS: 128 << 20,
+		InstanceGoroutines: 15, InstanceFDs: 8,
 	}
 }
 
@@ -160,7 +165,7 @@ type facts struct {
 
 func newFacts(h *history.History, o Options) *facts {
 	whole := *h
-	whole.Peers = filledIn(h.Peers)
+	whole.Peers = filledIn(h)
 	if severalEpochs(h) {
 		whole.Ops = dated(h.Ops)
 	}

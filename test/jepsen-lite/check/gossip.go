@@ -14,12 +14,18 @@ import (
 func cutEvidence(key string) (origin, dependency string, ok bool) { return strings.Cut(key, "/") }
 
 // filledIn completes records that tell of members or evidence alone by what their
-// process saw of the other before.
-func filledIn(records []history.Peers) []history.Peers {
+// process saw of the other before, in the same life.
+func filledIn(h *history.History) []history.Peers {
+	born := by(h.Servers, func(s *history.Server) string { return s.ID })
 	last := make(map[string]history.Peers)
-	whole := slices.Clone(records)
+	whole := slices.Clone(h.Peers)
 	for i := range whole {
 		p := &whole[i]
+		for ; len(born[p.Instance]) > 0 && born[p.Instance][0].T <= p.T; born[p.Instance] = born[p.Instance][1:] {
+			if born[p.Instance][0].Event == history.ProcessStart {
+				delete(last, p.Instance)
+			}
+		}
 		if p.Members == nil {
 			p.Members = last[p.Instance].Members
 		}
@@ -67,9 +73,10 @@ func (v views) at(id string, t int64) *history.Peers {
 }
 
 // whenAgreed is when everybody must agree, and whether the run lasted until then.
+// Instances end when everybody settles.
 func (f *facts) whenAgreed() (at int64, reached bool) {
 	deadline := f.Run.Healed + int64(f.o.Heal)
-	last := f.lastMoment()
+	last := cmp.Or(f.Run.Settling, f.lastMoment())
 	return min(deadline, last), deadline <= last
 }
 
@@ -103,15 +110,15 @@ func agreement(f *facts) *finding {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(holds)) {
+		agreed := len(holds[key]) < 2
+		if !agreed && !reached {
+			continue // they had more time than the run
+		}
 		out.looked(1)
-		if len(holds[key]) < 2 || f.moving(v, key, at) {
+		if agreed || f.moving(v, key, at) {
 			continue
 		}
-		tell := out.fail
-		if !reached {
-			tell = out.doubt
-		}
-		tell("%s after the heal there are several opinions of %s: %s", time.Duration(at-f.Run.Healed), key, showOpinions(holds[key]))
+		out.fail("%s after the heal there are several opinions of %s: %s", time.Duration(at-f.Run.Healed), key, showOpinions(holds[key]))
 	}
 	return out
 }
@@ -231,21 +238,20 @@ func noInvention(f *facts) *finding {
 func onlyOrigin(f *facts) *finding {
 	out := &finding{none: "no origin told what it said itself"}
 	own := make(map[string]history.Said) // the newest that each origin said itself
-	before := make(map[string]*history.Peers)
+	voices := make(map[string]*voice)
 	for i := range f.Peers {
 		p := &f.Peers[i]
 		for key, said := range p.Evidence {
 			if origin, _, _ := cutEvidence(key); origin != p.Instance {
 				continue
 			}
+			if voices[key] == nil {
+				voices[key] = &voice{last: p.T}
+			}
+			f.speaksAnew(out, voices[key], p, said, own[key])
 			if have, ok := own[key]; !ok || newer(have, said) < 0 {
 				own[key] = said
 			}
-			last := before[key]
-			if last != nil && said.Incarnation > 0 && last.Evidence[key].Incarnation >= said.Incarnation && f.startedBetween(p.Instance, last.T, p.T) {
-				out.fail("%s started again and speaks at %s as incarnation %d, as it did before", p.Instance, seconds(p.T), said.Incarnation)
-			}
-			before[key] = p
 		}
 	}
 	for i := range f.Peers {
@@ -266,6 +272,33 @@ func onlyOrigin(f *facts) *finding {
 		}
 	}
 	return out
+}
+
+// voice is what an origin said itself of one dependency.
+type voice struct {
+	last   int64        // when it was seen last
+	before history.Said // the newest of its lives before this one
+	since  int64        // since when this life has had nothing newer; 0 if it has
+}
+
+// speaksAnew checks that an origin speaks as another incarnation than in its lives
+// before. It may hear for a moment what it said in one of them.
+func (f *facts) speaksAnew(out *finding, v *voice, p *history.Peers, said, newest history.Said) {
+	if f.startedBetween(p.Instance, v.last, p.T) {
+		v.before, v.since = newest, 0
+	}
+	v.last = p.T
+	if said.Incarnation == 0 || said.Incarnation > v.before.Incarnation {
+		v.since = 0
+		return
+	}
+	v.since = cmp.Or(v.since, p.T)
+	heard := v.before
+	heard.Sequence += killedUnseen
+	if newer(said, heard) > 0 || time.Duration(p.T-v.since) > f.o.EvidenceBy {
+		out.fail("%s started again and speaks at %s as incarnation %d, as it did before", p.Instance, seconds(p.T), said.Incarnation)
+		v.since = p.T
+	}
 }
 
 // killedUnseen is how much a process may have said before it was killed and could
@@ -368,6 +401,10 @@ func whole(f *facts) *finding {
 	if f.Run.Healed == 0 {
 		return out
 	}
+	if !reached {
+		out.none = "the run ended before everybody had to see everybody"
+		return out
+	}
 	v := f.views()
 	listed := make(map[string]bool) // servers go by other names there
 	for i := range f.Peers {
@@ -384,38 +421,77 @@ func whole(f *facts) *finding {
 	for _, id := range members {
 		for _, other := range members {
 			out.looked(1)
-			if slices.Contains(v.at(id, at).Members, other) {
-				continue
+			if !slices.Contains(v.at(id, at).Members, other) {
+				out.fail("%s does not see %s, %v after the heal", id, other, time.Duration(at-f.Run.Healed))
 			}
-			tell := out.fail
-			if !reached {
-				tell = out.doubt
-			}
-			tell("%s does not see %s, %v after the heal", id, other, time.Duration(at-f.Run.Healed))
 		}
 	}
 	return out
 }
 
-// boundedGossip checks what gossip costs each process.
+// boundedGossip checks what gossip costs each process: it may send so much in any
+// case, and so much for each thing that is new, and nothing waits without end.
 func boundedGossip(f *facts) *finding {
 	out := &finding{none: "nobody told what gossip costs it"}
+	changes := f.revisionsMade()
+	heard := by(f.Peers, func(p *history.Peers) string { return p.Instance })
 	for id, usages := range by(f.Usages, func(u *history.Usage) string { return u.ID }) {
-		for i, u := range usages {
-			if u.Packets > 0 || u.Queue > 0 {
-				out.looked(1)
-			}
+		said := make([]int64, 0, len(heard[id]))
+		for _, p := range heard[id] {
+			said = append(said, p.T)
+		}
+		var since *history.Usage
+		for _, u := range usages {
 			if u.Queue > f.o.Queue {
 				out.fail("%s has %d messages waiting at %s", id, u.Queue, seconds(u.T))
 			}
-			if i == 0 || u.Packets == 0 || u.Packets < usages[i-1].Packets {
+			if u.Packets == 0 && u.Queue == 0 {
 				continue
 			}
-			took := time.Duration(u.T - usages[i-1].T).Seconds()
-			if rate := float64(u.Packets-usages[i-1].Packets) / took; took >= 1 && rate > f.o.Packets {
-				out.fail("%s sent %.0f packets per second until %s", id, rate, seconds(u.T))
+			out.looked(1)
+			if since == nil || u.Packets < since.Packets {
+				since = u
+				continue
 			}
+			took := time.Duration(u.T - since.T)
+			if took < newsTakes {
+				continue
+			}
+			// What was new shortly before may still be passed on.
+			from := since.T - int64(newsTakes)
+			news := within(changes, from, u.T) + within(said, from, u.T)
+			sent, allowed := u.Packets-since.Packets, int64(f.o.Packets*took.Seconds()+f.o.PacketsPerNews*float64(news))
+			if sent > allowed {
+				out.fail("%s sent %d packets in %v until %s, with %d things new; at most %d were needed", id, sent, took, seconds(u.T), news, allowed)
+			}
+			since = u
 		}
 	}
 	return out
+}
+
+// newsTakes is how long what is new may be passed on, and over how much time packets
+// are counted at least.
+const newsTakes = time.Second
+
+// revisionsMade are the times, in order, at which each revision was first applied
+// anywhere.
+func (f *facts) revisionsMade() []int64 {
+	first := make(map[history.Place]bool)
+	var at []int64
+	for i := range f.Applied {
+		a := &f.Applied[i]
+		if place := f.log.place(a.Epoch, a.Revision); a.Effective && !first[place] {
+			first[place] = true
+			at = append(at, a.T)
+		}
+	}
+	return at
+}
+
+// within counts the times, which are in order, after one and up to another.
+func within(times []int64, after, upTo int64) int {
+	i, _ := slices.BinarySearch(times, after+1)
+	j, _ := slices.BinarySearch(times, upTo+1)
+	return j - i
 }

@@ -22,7 +22,7 @@ func recovers(f *facts) *finding {
 	switch {
 	case f.Run.Settled == 0:
 		out.fail("not everybody could be asked for the last time within %v of the heal", f.o.Heal)
-	case f.Run.Settled > deadline:
+	case f.Run.Settled > max(deadline, f.Run.Settling+int64(f.o.Heal)/4): // who is asked later answers sooner
 		out.fail("it took %v after the heal until everybody could be asked", time.Duration(f.Run.Settled-f.Run.Healed))
 	}
 	writable := make(map[string]bool)
@@ -186,7 +186,7 @@ func throughput(f *facts) *finding {
 
 // mayEnd are the beginnings of the names of faults that end a process, as they
 // should: it does not go on with a sick disk.
-var mayEnd = []string{"disk-", "power-"}
+var mayEnd = []string{"disk-", "power-", "failover-disk-"}
 
 // diesOnlyWhenTold checks that no process ended by itself.
 func diesOnlyWhenTold(f *facts) *finding {
@@ -246,10 +246,14 @@ func backToBase(f *facts) *finding {
 	for _, id := range slices.Sorted(maps.Keys(end)) {
 		n := count[id]
 		out.looked(n)
-		if end[id].Goroutines-base[id].Goroutines > n*f.o.Goroutines {
+		goroutines, fds := f.o.Goroutines, f.o.FDs
+		if id != servers {
+			goroutines, fds = f.o.InstanceGoroutines, f.o.InstanceFDs
+		}
+		if end[id].Goroutines-base[id].Goroutines > n*goroutines {
 			out.fail("%s: %d goroutines at the end, %d at first", id, end[id].Goroutines, base[id].Goroutines)
 		}
-		if end[id].FDs-base[id].FDs > n*f.o.FDs {
+		if end[id].FDs-base[id].FDs > n*fds {
 			out.fail("%s: %d files open at the end, %d at first", id, end[id].FDs, base[id].FDs)
 		}
 		if end[id].RSS-base[id].RSS > int64(n)*f.o.RSS {

@@ -117,16 +117,21 @@ func (f *facts) lastSeen(id string) int64 {
 }
 
 // heedsFresh checks that a breaker that opened because of others did so while others
-// said so, and does not stay open for long after the last of them fell silent.
+// said so and its own calls did not go well, and does not stay open for long after the
+// last of them fell silent.
 func heedsFresh(f *facts) *finding {
 	out := &finding{none: "no breaker opened because of others"}
 	peers := by(f.Peers, func(p *history.Peers) string { return p.Instance })
+	calls := by(f.Calls, func(c *history.Calls) string { return c.Instance })
 	for i := range f.Guards {
 		g := &f.Guards[i]
 		if g.To != history.StateHearsay {
 			continue
 		}
 		out.looked(1)
+		if good, bad := lately(calls[g.Instance], g); bad == 0 && good >= wellAfter {
+			out.fail("%s opened %s at %s because of others, though all of its own last %d calls went well", g.Instance, g.Dependency, seconds(g.T), good)
+		}
 		said := f.saidUntil(peers[g.Instance], g)
 		if said == 0 {
 			out.fail("%s opened %s at %s because of others, of whom none said that it is broken", g.Instance, g.Dependency, seconds(g.T))
@@ -138,6 +143,28 @@ func heedsFresh(f *facts) *finding {
 		}
 	}
 	return out
+}
+
+// wellAfter is how many calls that went well, in a piece of time without any that did
+// not, let an instance ignore others.
+const (
+	wellAfter = 3
+	wellFor   = 2 * time.Second
+)
+
+// lately counts the calls of an instance to a dependency right before its breaker
+// changed: good ones only where that is certain, bad ones also where it may be.
+func lately(calls []*history.Calls, g *history.Guard) (good, bad int) {
+	for _, c := range calls {
+		if c.Dependency != g.Dependency || c.Until < g.T-int64(wellFor) || c.T > g.T {
+			continue
+		}
+		bad += c.Bad
+		if c.T >= g.T-int64(wellFor) && c.Until <= g.T {
+			good += c.Good
+		}
+	}
+	return good, bad
 }
 
 // saidUntil is the last moment up to which somebody else said that the dependency is

@@ -32,7 +32,7 @@ var rules = []Rule{
 	{"C5", "Nobody sees half of an update.", wholeUpdates},
 	{"C6", "A read of a server's own state shows the state that it names.", localReads},
 	{"C7", "The default of the code is returned where nothing is known, as such, and nowhere else.", coldStart},
-	{"C8", "A breaker that opens because of others does so while they say so, and not for long after.", heedsFresh},
+	{"C8", "A breaker that opens because of others does so while they say so and its own calls do not all go well, and not for long after.", heedsFresh},
 	{"C9", "Overrides are obeyed at their level, and end on time.", endsOnTime},
 
 	{"G1", "After the heal everybody holds the same opinions.", agreement},
@@ -42,7 +42,7 @@ var rules = []Rule{
 	{"G5", "Evidence expires by the holder's own clock.", expires},
 	{"G6", "Who is dead leaves everybody's view.", deadLeave},
 	{"G7", "After the heal every member sees every other one.", whole},
-	{"G8", "Gossip stays within its bounds.", boundedGossip},
+	{"G8", "Gossip costs little where nothing is new, and each thing that is new a few packets; nothing waits without end.", boundedGossip},
 	{"G9", "On every side of a cut, instances stop calling what only fails, and call again when it is well.", outages},
 
 	{"L1", "After the heal every server takes writes, and everybody catches up, within the deadline.", recovers},
@@ -50,5 +50,5 @@ var rules = []Rule{
 	{"L3", "Every fault bit.", everyFaultBit},
 	{"L4", "Enough happened.", throughput},
 	{"P1", "No process ends by itself, but for one whose disk fails.", diesOnlyWhenTold},
-	{"U1", "Processes use at the end what they used at first.", backToBase},
+	{"U1", "Processes use at the end what they used at first, instances to a few connections.", backToBase},
 }

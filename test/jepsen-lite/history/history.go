@@ -55,9 +55,10 @@ type Run struct {
 	Seed     uint64 `json:"seed,omitempty"`
 	Began    int64  `json:"began,omitempty"`
 	Ended    int64  `json:"ended,omitempty"`
-	// Phases: load and faults from Began, all healed at Healed, everybody asked for the
-	// last time at Settled (0 if that was never reached).
+	// Phases: load and faults from Began, all healed at Healed, everybody left to itself
+	// until Settling, and asked for the last time at Settled (0 if that was never reached).
 	Healed    int64             `json:"healed,omitempty"`
+	Settling  int64             `json:"settling,omitempty"`
 	Settled   int64             `json:"settled,omitempty"`
 	Servers   []string          `json:"servers,omitempty"`   // ids s1, s2 …
 	Instances []string          `json:"instances,omitempty"` // ids of SDK processes
@@ -219,7 +220,10 @@ type Decision struct {
 	N        int    `json:"n"`
 	Slowest  int64  `json:"slowest,omitempty"` // ns of the slowest evaluation
 	P99      int64  `json:"p99,omitempty"`     // ns
-	Key      string `json:"key"`
+	// Took counts them by the ns that they stayed below: of four steps in each power of two
+	// the first that they did not reach.
+	Took map[int64]int `json:"took,omitempty"`
+	Key  string        `json:"key"`
 	// Value is what was decided by; CodeDefault with Absent.
 	Value string `json:"value,omitempty"`
 	// Absent: the default of the code was returned.
@@ -414,8 +418,9 @@ type Usage struct {
 	Goroutines int    `json:"goroutines,omitempty"`
 	FDs        int    `json:"fds,omitempty"`
 	RSS        int64  `json:"rss,omitempty"`
-	// Packets that gossip has sent since the process started, Queue what waits to be
-	// sent; 0 where that is not known.
+	// Packets and Bytes that gossip has sent since the process started, Queue what waits
+	// to be sent; 0 where that is not known.
 	Packets int64 `json:"packets,omitempty"`
+	Bytes   int64 `json:"bytes,omitempty"`
 	Queue   int   `json:"queue,omitempty"`
 }

@@ -17,12 +17,12 @@ import (
 const (
 	// callEvery is how often the dependency is called where nothing else is said.
 	callEvery = 50 * time.Millisecond
-	tellEvery = time.Second
+	tellEvery = 250 * time.Millisecond
 	callsMost = 64 // at once
 )
 
-// caller calls the dependency under its policy, and tells each second what became of
-// it.
+// caller calls the dependency under its policy, and tells at short intervals what became
+// of it.
 type caller struct {
 	id, url string
 	every   time.Duration // between two calls, whether or not the first was answered

@@ -3,6 +3,7 @@ package instance
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/bits"
 	"slices"
 	"strings"
@@ -66,7 +67,10 @@ func (d *decider) run(ctx context.Context) {
 }
 
 func (d *decider) turn() {
-	status, view := d.cp.Status(), d.cp.View()
+	status := d.cp.Status()
+	before := time.Now()
+	view := d.cp.View()
+	taking := time.Since(before)
 	if status.Revision != view.Revision() {
 		return // it changed just now; the next turn sees both as they belong together
 	}
@@ -87,6 +91,7 @@ func (d *decider) turn() {
 		said = d.handles[dec.Key].Get()
 		took[2*i], took[2*i+1] = between.Sub(began), time.Since(between)
 	}
+	took[0] += taking // to take the view is a part of the first decision
 	dec.Err = d.compare(dec.Key, cell.Value, said, at)
 	dec.Value, dec.Absent = cell.Value, cell.Absent
 	for _, key := range workload.PairKeys() {
@@ -149,30 +154,41 @@ func (d *decider) flush() {
 	if d.last.N == 0 {
 		return
 	}
-	d.last.Slowest, d.last.P99 = int64(d.times.slowest), int64(d.times.p99())
+	d.last.Slowest, d.last.P99, d.last.Took = int64(d.times.slowest), int64(d.times.p99()), d.times.counts
 	d.record(d.last)
 	d.last, d.times = history.Decision{}, durations{}
 }
 
-// durations counts times by powers of two of nanoseconds.
+// durations counts times by what they stayed below: of four steps in each power of two
+// of nanoseconds the first that they did not reach.
 type durations struct {
-	counts  [64]int
+	counts  map[int64]int
 	n       int
 	slowest time.Duration
 }
 
 func (d *durations) add(t time.Duration) {
-	d.counts[bits.Len64(uint64(max(t, 0)))]++
+	if d.counts == nil {
+		d.counts = make(map[int64]int)
+	}
+	d.counts[bound(t)]++
 	d.n++
 	d.slowest = max(d.slowest, t)
 }
 
-// p99 is the least power of two that 99 in 100 stay below.
+// bound keeps the three leading bits of a time, and adds one to the last of them.
+func bound(t time.Duration) int64 {
+	ns := max(int64(t), 0)
+	shift := max(bits.Len64(uint64(ns))-3, 0)
+	return (ns>>shift + 1) << shift
+}
+
+// p99 is what 99 in 100 stay below.
 func (d *durations) p99() time.Duration {
 	seen := 0
-	for i, n := range d.counts {
-		if seen += n; seen*100 >= d.n*99 {
-			return min(time.Duration(1)<<i, d.slowest)
+	for _, below := range slices.Sorted(maps.Keys(d.counts)) {
+		if seen += d.counts[below]; seen*100 >= d.n*99 {
+			return min(time.Duration(below), d.slowest)
 		}
 	}
 	return d.slowest

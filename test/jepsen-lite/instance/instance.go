@@ -28,6 +28,12 @@ const (
 	// perTurn is how often a flag is decided in a turn.
 	perTurn    = 4
 	closeLimit = 5 * time.Second
+	// usedAtFirst is when an instance has connected to everybody it works with, usageEvery
+	// how often it tells after that what it uses.
+	usedAtFirst = time.Second
+	usageEvery  = 2 * time.Second
+	// restFor is how long it goes on when all is done, for what it costs to do nothing.
+	restFor = 1500 * time.Millisecond
 )
 
 // config is what the command line says.
@@ -87,24 +93,22 @@ func run(ctx context.Context, c *config, recorder *history.Recorder, in io.Reade
 	if err != nil {
 		return fmt.Errorf("open the client: %w", err)
 	}
-	usage := func(when string) {
-		if u, err := process.UsageOf(os.Getpid()); err == nil {
-			recorder.Add(history.Usage{ID: c.id, T: history.Now(), When: when, Goroutines: runtime.NumGoroutine(), FDs: u.FDs, RSS: u.RSS})
-		}
-	}
-	usage(history.UsageBase)
 	deciding, stop := context.WithCancel(ctx)
 	d := newDecider(c.id, cp, names, recorder.Add)
 	var all sync.WaitGroup
 	all.Go(func() { d.run(deciding) })
 	all.Go(func() { breakers(deciding, c.id, cp, recorder.Add) })
-
 	all.Go(func() { newCaller(c, cp, recorder.Add).run(deciding) })
+	all.Go(func() { usages(deciding, c.id, cp, recorder.Add) })
 
 	if target, ok := orders(in); ok {
-		end := settle(ctx, c.id, cp, target)
-		usage(history.UsageEnd)
-		recorder.Add(end)
+		recorder.Add(settle(ctx, c.id, cp, target))
+		usage(c.id, history.UsageRun, cp, recorder.Add)
+		select {
+		case <-ctx.Done():
+		case <-time.After(restFor):
+		}
+		usage(c.id, history.UsageEnd, cp, recorder.Add)
 	}
 	stop()
 	all.Wait()
@@ -182,6 +186,36 @@ func decide(view client.View, key string) history.Cell {
 		return history.Cell{Key: key, Value: value}
 	}
 	return history.Cell{Key: key, Value: history.CodeDefault, Absent: true}
+}
+
+// usages records what the process uses, at first and at times.
+func usages(ctx context.Context, id string, cp *client.Client, record func(any)) {
+	when := history.UsageBase
+	timer := time.NewTimer(usedAtFirst)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			usage(id, when, cp, record)
+			when = history.UsageRun
+			timer.Reset(usageEvery)
+		}
+	}
+}
+
+// usage records what the process uses, and what it has sent to others.
+func usage(id, when string, cp *client.Client, record func(any)) {
+	u, err := process.UsageOf(os.Getpid())
+	if err != nil {
+		return // without /proc nothing is known
+	}
+	fleet := cp.Stats().Fleet
+	record(history.Usage{
+		ID: id, T: history.Now(), When: when, Goroutines: runtime.NumGoroutine(), FDs: u.FDs, RSS: u.RSS,
+		Packets: int64(fleet.SentPackets), Bytes: int64(fleet.SentBytes),
+	})
 }
 
 // breakers records each change of a breaker.

@@ -240,6 +240,9 @@ func TestEverybodyTogether(t *testing.T) {
 	for i := range h.Decisions {
 		d := &h.Decisions[i]
 		decided += d.N
+		for _, n := range d.Took {
+			count["times taken"] += n
+		}
 		count["decided by "+d.Key]++
 		if len(d.Pair) != 2 || d.Err != "" {
 			t.Errorf("a decision without its pair, or with an error: %+v", d)
@@ -257,11 +260,12 @@ func TestEverybodyTogether(t *testing.T) {
 	}
 	for i := range h.Usages {
 		count["usage "+h.Usages[i].When]++
+		count["packets sent"] += int(h.Usages[i].Packets)
 	}
 	want := []string{
 		"op get", "op put", "op cas", "op delete", "op txn", "op override", "answered duplicate", "probe", "local read of a revision", "mismatch",
 		"watch open", "watch snapshot", "watch delta", "watch progress", "override obeyed", "breaker to open", "breaker to closed",
-		"call sent", "call good", "call bad", "call rejected", "end of server", "end of instance", "end of watcher", "usage base", "usage end",
+		"call sent", "call good", "call bad", "call rejected", "end of server", "end of instance", "end of watcher", "usage base", "usage run", "usage end", "packets sent", "times taken",
 	}
 	for _, key := range workload.DecisionKeys() {
 		want = append(want, "decided by "+key)

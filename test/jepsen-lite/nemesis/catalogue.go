@@ -19,11 +19,12 @@ func Catalogue() []Fault {
 	slows := func(c disk.Caps) bool { return c.Slow }
 	hangs := func(c disk.Caps) bool { return c.Hang }
 	short, long := Span{400 * time.Millisecond, 1500 * time.Millisecond}, Span{2 * time.Second, 5 * time.Second}
-	return []Fault{
+	return append(measured(hangs), []Fault{
 		kill("leader", Leader),
 		kill("follower", Follower),
 		kill("majority", Majority),
 		kill("all", All),
+		strand(),
 		stopLeader(),
 		pause("leader", long, Leader),
 		pause("leader-briefly", short, Leader),
@@ -35,6 +36,7 @@ func Catalogue() []Fault {
 		replace("leader", Leader),
 		forget(),
 		transfer(),
+		belated(),
 		install(),
 		backup(),
 		restore(),
@@ -42,8 +44,12 @@ func Catalogue() []Fault {
 		cut("isolate-minority", isolate(Follower)),
 		cut("isolate-majority", shatter),
 		cut("halves", halves),
+		// Up to 50 s until everybody counts as dead, and 30 s until they are not told of it
+		// any more.
+		lasting(cut("halves-long", halves), Span{90 * time.Second, 94 * time.Second}),
 		cut("bridge", bridge),
 		cut("deaf-leader", deaf),
+		deafened(),
 		cut("mute-leader", mute),
 		cut("reply-loss", replyLoss),
 		cut("sdk-from-all", sdk(All, everyone)),
@@ -53,10 +59,8 @@ func Catalogue() []Fault {
 		flap(),
 		// Longer than a session believes in a server that says nothing.
 		lasting(cut("alone-all", sdk(All, everyone)), Span{20 * time.Second, 24 * time.Second}),
-		lasting(cut("alone-one", sdk(One, everyone)), Span{12 * time.Second, 16 * time.Second}),
 		lasting(cut("alone-some", sdk(All, someone)), Span{20 * time.Second, 24 * time.Second}),
 		cut("instances-apart", apart),
-		// Longer than instances remember each other on their own.
 		lasting(cut("instances-apart-long", apart), Span{42 * time.Second, 50 * time.Second}),
 		killInstances(),
 		pauseInstances("pause", long),
@@ -64,7 +68,9 @@ func Catalogue() []Fault {
 		restartApart(),
 		sicken("refuse"),
 		sicken("hang"),
+		sickAndSilent(),
 		cut("dependency-from-some", dependencyApart),
+		sickThenApart(),
 		shape("delay", fabric.Shape{Delay: 40 * time.Millisecond, Jitter: 20 * time.Millisecond}, delays),
 		shape("slow", fabric.Shape{Delay: 200 * time.Millisecond, Jitter: 100 * time.Millisecond}, delays),
 		shape("loss", fabric.Shape{Loss: 0.3}, loses),
@@ -82,7 +88,7 @@ func Catalogue() []Fault {
 		jump("leader-back", -24*time.Hour, Leader),
 		jump("follower-forward", 30*time.Second, Follower),
 		jump("all-back", -time.Hour, All),
-	}
+	}...)
 }
 
 // Named are the faults whose names match any of some patterns: a name, or its

@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/clock"
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/disk"
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/fabric"
+	"github.com/holdfast-dev/holdfast/test/jepsen-lite/history"
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/process"
 )
 
@@ -43,6 +44,8 @@ type Env struct {
 	LowSnapshots bool
 	// Restores: the state may go back.
 	Restores bool
+	// Agreed waits until everybody is connected and has come to a place.
+	Agreed func(ctx context.Context, at history.Place) error
 	// Record adds to the history.
 	Record func(record any)
 }

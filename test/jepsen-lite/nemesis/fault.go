@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -27,6 +28,12 @@ var errToothless = errors.New("it did not bite")
 // Span is a range of times.
 type Span struct{ Min, Max time.Duration }
 
+// at is the time at a share of the way from Min to Max, each doubling of which is as
+// long as any other.
+func (s Span) at(share float64) time.Duration {
+	return time.Duration(float64(s.Min) * math.Pow(float64(s.Max)/float64(s.Min), share))
+}
+
 func (s Span) draw(r *rand.Rand) time.Duration {
 	if s.Max <= s.Min {
 		return s.Min
@@ -39,6 +46,9 @@ type Fault struct {
 	Name string
 	// Hold is how long it lasts; zero for one that is over once it has been done.
 	Hold Span
+	// EvenHolds spreads the times of the strikes of a run evenly over Hold, by orders of
+	// magnitude; otherwise each is drawn by itself.
+	EvenHolds bool
 	// Able tells why the machine or the run cannot do it; nil means it always can.
 	Able func(e *Env) error
 	// Do aims the strike, brings the fault about, proves that it bit, and returns what

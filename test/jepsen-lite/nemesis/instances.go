@@ -77,23 +77,28 @@ func pauseInstances(name string, hold Span) Fault {
 		Do: func(_ context.Context, s *Strike) (func(context.Context) error, error) {
 			some := someMembers(s)
 			s.Aim(memberIDs(some)...)
-			end := func(context.Context) error {
-				var errs []error
-				for _, m := range some {
-					errs = append(errs, m.Resume())
-				}
-				return errors.Join(errs...)
-			}
-			for _, m := range some {
-				proof, err := m.Pause("instance-" + name)
-				if err != nil {
-					return end, err
-				}
-				s.Prove("%s: %s", m.ID(), proof)
-			}
-			return end, nil
+			return func(context.Context) error { return resumeMembers(some) }, pauseMembers(s, some, "instance-"+name)
 		},
 	}
+}
+
+func pauseMembers(s *Strike, members []Instance, why string) error {
+	for _, m := range members {
+		proof, err := m.Pause(why)
+		if err != nil {
+			return fmt.Errorf("pause %s: %w", m.ID(), err)
+		}
+		s.Prove("%s: %s", m.ID(), proof)
+	}
+	return nil
+}
+
+func resumeMembers(members []Instance) error {
+	var errs []error
+	for _, m := range members {
+		errs = append(errs, m.Resume())
+	}
+	return errors.Join(errs...)
 }
 
 // restartApart kills instances and starts them again while no server can be reached:

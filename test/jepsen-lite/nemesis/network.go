@@ -164,16 +164,19 @@ func shatter(_ context.Context, s *Strike) ([]fabric.Link, []fabric.Node, error)
 	return fabric.Between(all, all), all, nil
 }
 
-// halves splits everybody, servers, instances and clients, in two.
+// halves splits everybody, servers, instances and clients, in two. Each side has as many
+// instances and clients as the other, give or take one.
 func halves(ctx context.Context, s *Strike) ([]fabric.Link, []fabric.Node, error) {
 	minority, err := One(ctx, s)
 	if err != nil {
 		return nil, nil, err
 	}
 	left, right := nodes(minority), nodes(s.Cluster.Except(minority...))
-	rest := append(slices.Clone(s.Instances), s.Clients...)
-	s.Rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
-	left, right = append(left, rest[:len(rest)/2]...), append(right, rest[len(rest)/2:]...)
+	for _, some := range [][]fabric.Node{s.Instances, s.Clients} {
+		rest := slices.Clone(some)
+		s.Rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] })
+		left, right = append(left, rest[:len(rest)/2]...), append(right, rest[len(rest)/2:]...)
+	}
 	return both(left, right), left, nil
 }
 

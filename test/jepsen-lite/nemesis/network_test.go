@@ -1,11 +1,13 @@
 package nemesis
 
 import (
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/fabric"
+	"github.com/holdfast-dev/holdfast/test/jepsen-lite/process"
 )
 
 // wire remembers what is cut.
@@ -47,5 +49,29 @@ func TestCutsAddUp(t *testing.T) {
 	}
 	if cuts.others(1, a) || !cuts.others(2, a) {
 		t.Error("whose cut it is, is not told")
+	}
+}
+
+// Both halves have instances and clients, or there would be nobody to find again.
+func TestHalvesAreHalves(t *testing.T) {
+	for seed := range uint64(20) {
+		s := &Strike{
+			Env: &Env{
+				Cluster:   &process.Cluster{Servers: []*process.Server{{ID: "s1"}, {ID: "s2"}, {ID: "s3"}}},
+				Instances: []fabric.Node{"i1", "i2", "i3", "i4"}, Clients: []fabric.Node{"c1", "c2"},
+			},
+			Rand: rand.New(rand.NewPCG(seed, 1)),
+		}
+		links, left, err := halves(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := map[byte]int{}
+		for _, n := range left {
+			count[n[0]]++
+		}
+		if count['s'] != 1 || count['i'] != 2 || count['c'] != 1 || len(links) != 2*len(left)*(9-len(left)) {
+			t.Errorf("seed %d: one half is %v, and %d links are cut", seed, left, len(links))
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -29,7 +30,10 @@ type Summary struct{ Bitten, Toothless, Skipped int }
 // Run does the faults of a plan until its time is over. All faults have ended when it
 // returns, also where ctx ends it. What went wrong while ending one is returned.
 func Run(ctx context.Context, env *Env, plan Plan, seed uint64) (Summary, error) {
-	p := &phase{env: env, plan: plan, until: time.Now().Add(plan.For)}
+	p := &phase{
+		env: env, plan: plan, until: time.Now().Add(plan.For),
+		offset: rand.New(rand.NewPCG(seed, 1<<32)).Float64(), //nolint:gosec // a run is to be repeatable
+	}
 	errs := make([]error, len(plan.Lanes))
 	var lanes sync.WaitGroup
 	for i, faults := range plan.Lanes {
@@ -44,6 +48,8 @@ type phase struct {
 	env   *Env
 	plan  Plan
 	until time.Time
+	// offset is where the sequence of times begins that are spread evenly.
+	offset float64
 
 	mu      sync.Mutex // guards the fields below
 	number  int
@@ -112,7 +118,7 @@ func (p *phase) strike(ctx context.Context, f Fault, r *rand.Rand) error {
 	default:
 		say(history.FaultBit, s.targets, s.proof())
 		p.count(func(s *Summary) { s.Bitten++ })
-		wait(ctx, f.Hold.draw(r))
+		wait(ctx, p.hold(f, id, r))
 	}
 	if end == nil {
 		say(history.FaultEnd, s.targets, "")
@@ -126,6 +132,16 @@ func (p *phase) strike(ctx context.Context, f Fault, r *rand.Rand) error {
 	}
 	say(history.FaultEnd, s.targets, "")
 	return nil
+}
+
+// hold is how long a strike lasts. Multiples of the golden ratio leave no large part of
+// a range without one, however few there are.
+func (p *phase) hold(f Fault, id int, r *rand.Rand) time.Duration {
+	if !f.EvenHolds {
+		return f.Hold.draw(r)
+	}
+	_, share := math.Modf(p.offset + float64(id)/math.Phi)
+	return f.Hold.at(share)
 }
 
 func (p *phase) record(f history.Fault) { p.env.Record(f) }

@@ -3,6 +3,7 @@ package nemesis_test
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -113,6 +114,36 @@ func TestSeedsRepeat(t *testing.T) {
 	}
 	if same {
 		t.Errorf("five other seeds began with %v as well", first[:4])
+	}
+}
+
+// Times that are to be spread evenly are, by orders of magnitude, even if there are few.
+func TestEvenHolds(t *testing.T) {
+	for seed := range uint64(5) {
+		var lengths []time.Duration
+		synctest.Test(t, func(t *testing.T) {
+			var bit time.Time // on the test's clock
+			env := &nemesis.Env{Record: func(r any) {
+				switch r.(history.Fault).Event {
+				case history.FaultBit:
+					bit = time.Now()
+				case history.FaultEnd:
+					lengths = append(lengths, time.Since(bit))
+				}
+			}}
+			even := (&log{}).fake("even", "x", nil)
+			even.Hold, even.EvenHolds = nemesis.Span{Min: 2 * time.Second, Max: 64 * time.Second}, true
+			if _, err := nemesis.Run(t.Context(), env, phase(150*time.Second, even), seed); err != nil {
+				t.Error(err)
+			}
+		})
+		thirds := make(map[int]int) // 2–6.3, 6.3–20, 20–64 s
+		for _, lasted := range lengths {
+			thirds[int(math.Log(lasted.Seconds()/2)/math.Log(32)*3)]++
+		}
+		if n := len(lengths); n < 6 || thirds[0] < n/4 || thirds[1] < n/4 || thirds[2] < n/4 || len(thirds) > 3 {
+			t.Errorf("seed %d: %v", seed, lengths)
+		}
 	}
 }
 

@@ -126,24 +126,30 @@ func (s *Server) Ready(ctx context.Context) error {
 	return nil
 }
 
-// WaitVoters waits until it serves and lists n voters and nobody else.
+// WaitVoters waits until it serves and lists n voters and nobody else, itself among
+// them: one that replaces another lists that at first, as the log that it reads does.
 func (s *Server) WaitVoters(ctx context.Context, n int) error {
 	return Poll(ctx, func() error {
 		if err := s.Ready(ctx); err != nil {
+			return err
+		}
+		own, err := s.NodeID(ctx)
+		if err != nil {
 			return err
 		}
 		members, err := s.Members(ctx)
 		if err != nil {
 			return err
 		}
-		voters := 0
+		voters, itself := 0, false
 		for _, m := range members {
 			if m.GetRole() != holdfastv1.Role_ROLE_NON_VOTER {
 				voters++
+				itself = itself || m.GetId() == own
 			}
 		}
-		if voters != n || len(members) != n {
-			return fmt.Errorf("server %s lists %d voters of %d members, want %d", s.ID, voters, len(members), n)
+		if voters != n || len(members) != n || !itself {
+			return fmt.Errorf("server %s lists %d voters of %d members, want %d with itself", s.ID, voters, len(members), n)
 		}
 		return nil
 	})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/check"
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/history"
+	"github.com/holdfast-dev/holdfast/test/jepsen-lite/measure"
 )
 
 // The pages, which need nothing from elsewhere.
@@ -37,6 +38,7 @@ type Page struct {
 	Trouble  string
 	Verdicts []check.Verdict
 	History  *history.History
+	Figures  measure.Figures
 }
 
 // Write writes report.html and report.md into the run's directory.
@@ -44,8 +46,11 @@ func (p *Page) Write() error {
 	return write(filepath.Join(p.Dir, "report"), p, pageHTML, pageMarkdown)
 }
 
-// Counts are what happened.
-func (p *Page) Counts() Counts { return CountOf(p.History) }
+// Counts are how often things happened.
+func (p *Page) Counts() []measure.Count { return p.Figures.Totals.Named() }
+
+// Tables are the run's figures.
+func (p *Page) Tables() []measure.Table { return p.Figures.Tables() }
 
 // Timeline draws the run.
 func (p *Page) Timeline() template.HTML { return Timeline(p.History, &p.Run) }

@@ -2,10 +2,10 @@ package report
 
 import (
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/check"
+	"github.com/holdfast-dev/holdfast/test/jepsen-lite/measure"
 )
 
 // Line is a run in a summary.
@@ -17,10 +17,16 @@ type Line struct {
 	Why     string
 	Command string
 	// Page is the run's report, relative to the summary.
-	Page   string
-	Took   time.Duration
-	Counts Counts
+	Page    string
+	Took    time.Duration
+	Figures measure.Figures
 }
+
+// Faults are those of the run.
+func (l *Line) Faults() measure.Injected { return l.Figures.Totals.AllFaults() }
+
+// Operations are those of the run.
+func (l *Line) Operations() measure.Outcomes { return l.Figures.Totals.AllOperations() }
 
 // Summary is what came of many runs.
 type Summary struct {
@@ -30,18 +36,18 @@ type Summary struct {
 	Lines        []Line
 }
 
-// Counts are those of all runs together.
-func (s *Summary) Counts() Counts {
-	var all Counts
-	for _, l := range s.Lines {
-		all = all.Add(l.Counts)
+// Figures are those of all runs together.
+func (s *Summary) Figures() *measure.Figures {
+	var all measure.Figures
+	for i := range s.Lines {
+		all.Add(&s.Lines[i].Figures)
 	}
-	return all
+	return &all
 }
 
 // Tally is how many runs ended how.
-func (s *Summary) Tally() []Count {
-	var tally []Count
+func (s *Summary) Tally() []measure.Count {
+	var tally []measure.Count
 	for _, r := range []check.Result{check.Pass, check.Fail, check.Unknown, check.Invalid, check.Skipped} {
 		n := 0
 		for _, l := range s.Lines {
@@ -50,16 +56,26 @@ func (s *Summary) Tally() []Count {
 			}
 		}
 		if n > 0 {
-			tally = append(tally, Count{string(r), n})
+			tally = append(tally, measure.Count{Name: string(r), N: n})
 		}
 	}
 	return tally
 }
 
-// Passed tells whether there were runs and every one passed: what is unknown,
-// invalid or skipped did not.
+// Passed tells whether runs passed, and all of them but those that the machine cannot
+// do: what is unknown or invalid did not.
 func (s *Summary) Passed() bool {
-	return len(s.Lines) > 0 && !slices.ContainsFunc(s.Lines, func(l Line) bool { return l.Result != check.Pass })
+	passed := 0
+	for i := range s.Lines {
+		switch s.Lines[i].Result {
+		case check.Pass:
+			passed++
+		case check.Skipped:
+		case check.Fail, check.Unknown, check.Invalid:
+			return false
+		}
+	}
+	return passed > 0
 }
 
 // Write writes summary.html and summary.md.

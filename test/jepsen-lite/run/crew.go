@@ -40,10 +40,13 @@ func clientNodes() []fabric.Node {
 
 func (s *stage) openCrew(ctx context.Context) (_ *crew, err error) {
 	config := workload.Config{
-		Record: s.recorder.Add, Seed: s.o.Seed,
+		Record: s.recorder.Add, Seed: s.o.Seed, Beats: s.o.Scenario.Measures,
 		Dial: func(ctx context.Context, node, addr string) (net.Conn, error) {
 			return fabric.Dial(ctx, s.network.IP(fabric.Node(node)), fabric.TCP, addr)
 		},
+	}
+	if s.o.Scenario.Measures {
+		config.Rate = measuredRate
 	}
 	for _, server := range s.cluster.Servers {
 		config.Servers = append(config.Servers, workload.Endpoint{ID: server.ID, Addr: server.Addr()})

@@ -16,6 +16,10 @@ import (
 	"github.com/holdfast-dev/holdfast/test/jepsen-lite/process"
 )
 
+// callsRarely is how often the last instance calls the dependency: so rarely that it
+// hears of an outage from the others before it has found out for itself.
+const callsRarely = 400 * time.Millisecond
+
 // member is an instance: a process with the SDK, its cache and its address. It
 // implements nemesis.Instance. A member that is started again has the same cache.
 type member struct {
@@ -62,15 +66,19 @@ func (m *member) Start() error {
 	defer func() { _ = in.Close() }()
 	m.lives++
 	dir, node, life := m.stage.o.Dir, fabric.Node(m.id), fmt.Sprintf("%s.%d.jsonl", m.id, m.lives)
+	args := []string{
+		"instance", "-id", m.id, "-ip", m.stage.network.IP(node).String(), "-advertise", m.stage.network.Advertised(node).String(),
+		"-servers", m.known, "-cache", m.cache(), "-history", filepath.Join(dir, "history", life),
+		"-gossip-port", strconv.Itoa(instanceGossipPort),
+		"-dependency", netip.AddrPortFrom(m.stage.network.Advertised(dependencyNode), dependencyPort).String(),
+	}
+	if all := m.stage.instanceNodes(); node == all[len(all)-1] {
+		args = append(args, "-call-every", callsRarely.String())
+	}
 	proc, err := process.Start(process.Command{
 		ID: m.id, Program: m.stage.o.Programs.Instance, Log: filepath.Join(dir, "logs", m.id+".log"), Input: in,
-		Env: []string{"HOLDFAST_TRACE=" + filepath.Join(dir, "trace", life)},
-		Args: []string{
-			"instance", "-id", m.id, "-ip", m.stage.network.IP(node).String(), "-advertise", m.stage.network.Advertised(node).String(),
-			"-servers", m.known, "-cache", m.cache(), "-history", filepath.Join(dir, "history", life),
-			"-gossip-port", strconv.Itoa(instanceGossipPort),
-			"-dependency", netip.AddrPortFrom(m.stage.network.Advertised(dependencyNode), dependencyPort).String(),
-		},
+		Env:  []string{"HOLDFAST_TRACE=" + filepath.Join(dir, "trace", life)},
+		Args: args,
 	})
 	if err != nil {
 		return errors.Join(err, input.Close())

@@ -16,7 +16,7 @@ type Profile struct {
 	Seeds     int
 }
 
-// Profiles are the three that there are.
+// Profiles are all that there are.
 func Profiles() []Profile {
 	return []Profile{
 		{
@@ -24,6 +24,8 @@ func Profiles() []Profile {
 			Scenarios: []string{"leader-kill", "kill-all", "pause", "isolate", "reply-loss", "sdk-partition", "snapshots", "lost-vote", "dependency", "mixed"},
 		},
 		{Name: "default", Faults: 20 * time.Second, Instances: 6, Seeds: 1},
+		// How long nobody can write, and how soon everybody agrees again.
+		{Name: "measure", Faults: 150 * time.Second, Instances: 4, Seeds: 7, Scenarios: []string{"failover", "failover-disk", "partitions"}},
 		// Two things at a time, chosen by each seed.
 		{Name: "long", Faults: 30 * time.Second, Instances: 6, Seeds: 100, Scenarios: []string{"mixed"}},
 	}
@@ -36,5 +38,5 @@ func FindProfile(name string) (Profile, error) {
 			return p, nil
 		}
 	}
-	return Profile{}, fmt.Errorf("no profile is called %q; there are short, default and long", name)
+	return Profile{}, fmt.Errorf("no profile is called %q; there are short, default, measure and long", name)
 }

@@ -107,9 +107,10 @@ func (s *stage) phases(ctx context.Context) (nemesis.Summary, error) {
 		return bitten, fmt.Errorf("heal: %w", err)
 	}
 	run.Healed = history.Now()
-	if err := pass(ctx, afterHeal); err != nil {
+	if err := pass(ctx, max(afterHeal, s.o.Scenario.AfterHeal)); err != nil {
 		return bitten, err
 	}
+	run.Settling = history.Now()
 	settling, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
 	s.settle(settling)

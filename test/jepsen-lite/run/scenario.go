@@ -28,10 +28,18 @@ type Scenario struct {
 	LowSnapshots bool
 	// Disks: those of the servers can break.
 	Disks bool
+	// AfterHeal is how long clients go on when everything is healed, where that is longer
+	// than usual: long enough for what everybody must have come to by then.
+	AfterHeal time.Duration
+	// Measures: figures are taken, for which writes are begun at fixed times.
+	Measures bool
 	// Require names rules that must have had something to check, beside those that every
 	// run must.
 	Require []string
 }
+
+// agreeBy is a little more than members of the gossip may take to agree after a heal.
+const agreeBy = 22 * time.Second
 
 // lowSnapshots make a server that missed a second need a snapshot.
 func lowSnapshots() []string { return []string{"--snapshot-threshold", "64"} }
@@ -47,20 +55,25 @@ func Scenarios() []Scenario {
 		one("kill-all", "all servers at once, the leader, a majority", "kill-all", "kill-majority", "kill-leader"),
 		one("pause", "processes stand still: the leader for short and long, a majority, all", "pause-*"),
 		one("isolate", "the leader, a minority, or every server is cut off from the other servers", "net-isolate-*", "net-bridge"),
+		one("belated", "a leader hears late that it is none any more", "transfer-belated"),
 		one("one-way", "a leader that is not heard, or hears nothing", "net-deaf-leader", "net-mute-leader"),
+		one("deaf", "a leader that hears nothing has to tell what it does not know", "net-deafened-leader"),
 		one("reply-loss", "what servers answer is lost for longer than clients wait", "net-reply-loss"),
 		one("halves", "servers, instances and clients are split in two; a server comes and goes", "net-halves", "net-flap"),
+		{
+			Name: "halves-long", About: "the same for longer than members of the gossip remember each other",
+			Lanes: [][]string{{"net-halves-long"}}, AfterHeal: agreeBy, Require: []string{"G7"},
+		},
 		one("sdk-partition", "instances are cut off from all servers, some, one", "net-sdk-*"),
 		one("alone", "instances are cut off from all servers for so long that they notice", "net-alone-all", "net-alone-some"),
-		{
-			Name: "astray", About: "instances look for another server while one is behind",
-			Lanes: [][]string{{"net-alone-one"}, {"net-isolate-minority"}},
-		},
+		one("astray", "the only server that is left is behind what instances and watchers have seen", "strand-behind"),
 		one("gossip", "datagrams are lost and streams work, instances are cut in two", "net-gossip-only", "net-sdk-from-all", "net-instances-apart"),
 		one("gossip-long", "instances do not hear of each other for longer than they remember", "net-instances-apart-long", "instance-pause-long"),
 		one("instances", "processes with the SDK are killed, stand still, start again without a server", "instance-kill", "instance-pause", "instance-restart-apart"),
 		one("dependency", "what instances call refuses, hangs, is cut off from some of them",
 			"dependency-refuse", "dependency-hang", "net-dependency-from-some"),
+		one("hearsay", "what instances call fails for all of them, and later for the one that calls it least", "net-dependency-then-last"),
+		one("silence", "who has told others of an outage stands still for longer than that is remembered", "dependency-and-silence"),
 		one("bad-links", "delay, jitter, loss, duplicates, disorder", "net-delay", "net-slow", "net-loss", "net-messy"),
 		one("members", "disks are replaced by empty ones, the leadership is handed on and on", "replace-follower", "replace-leader", "transfer-storm"),
 		one("lost-vote", "who would have to remember has lost its disk, and who remembers stands still", "replace-forgetful"),
@@ -81,10 +94,15 @@ func Scenarios() []Scenario {
 			Name: "disks", About: "disks fail, fill up, are slow, hang", Disks: true,
 			Lanes: [][]string{{"disk-*"}},
 		},
+		one("ahead", "the leader's wall clock jumps ahead while overrides are in force", "clock-leader-forward"),
 		one("clocks", "wall clocks jump, on one server or on all", "clock-*"),
 		{
 			Name: "power", About: "the power fails: what no fsync confirmed is gone, in whole or in part", Disks: true, LowSnapshots: true,
 			Lanes: [][]string{{"power-*"}},
+		},
+		{
+			Name: "blackout", About: "the power of all servers fails at once", Disks: true, LowSnapshots: true,
+			Lanes: [][]string{{"power-all"}},
 		},
 		{
 			Name: "mixed", About: "what the seed chooses of everything, two things at a time", LowSnapshots: true, Disks: true, Swarm: 4,
@@ -101,7 +119,7 @@ func Scenarios() []Scenario {
 			},
 		},
 	}
-	return all
+	return append(all, measuring()...)
 }
 
 // Find is the scenario of a name.

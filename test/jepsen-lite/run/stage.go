@@ -78,6 +78,7 @@ func open(ctx context.Context, o Options, run *history.Run) (_ *stage, err error
 		Instances: s.instanceNodes(), Clients: clientNodes(),
 		LowSnapshots: o.Scenario.LowSnapshots, Restores: o.Scenario.Restores, Record: s.recorder.Add,
 	}
+	s.env.Agreed = s.crew.agreed
 	s.env.Dependency, s.env.DependencyNode = s.crew.dependency, dependencyNode
 	for _, m := range s.crew.instances {
 		s.env.Members = append(s.env.Members, m)

@@ -46,6 +46,9 @@ func TestBugsHaveRulesAndScenarios(t *testing.T) {
 		if len(b.Rules) == 0 {
 			t.Errorf("%s: no rule has to find it", b.Name)
 		}
+		if len(b.Rules) > 1 && b.Why == "" {
+			t.Errorf("%s: not said why one rule is not enough", b.Name)
+		}
 		for _, r := range b.Rules {
 			if !slices.Contains(rules, r) {
 				t.Errorf("%s: there is no rule %s", b.Name, r)

@@ -28,6 +28,9 @@ func (c *registerClient) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		op := c.step(ctx)
 		c.learn(&op)
+		if op.Outcome == history.OK && op.F != history.Get && !c.pinned {
+			c.chase(ctx, op.Cells[0].Key)
+		}
 		pause(ctx, time.Duration((0.5+c.random.Float64())*float64(c.pace)))
 	}
 }
@@ -53,6 +56,18 @@ func (c *registerClient) step(ctx context.Context) history.Op {
 	default:
 		return c.both(ctx, key)
 	}
+}
+
+// chase reads what it has just written at another server, which may not have it yet:
+// half of the time by asking that server for its own state of that revision.
+func (c *registerClient) chase(ctx context.Context, key string) {
+	c.next()
+	op := history.Op{Cells: []history.Cell{{Key: key}}}
+	if c.random.IntN(2) == 0 {
+		op.Local, op.MinRevision = true, c.wrote
+	}
+	op = c.read(ctx, op)
+	c.learn(&op)
 }
 
 // both writes two registers at once, half of the time only if they are as the client

@@ -22,6 +22,9 @@ type Config struct {
 	// Rate is about how many operations per second all clients do together; 0 means 250.
 	// Probe reads come on top, 25 per second and server.
 	Rate float64
+	// Beats adds writes that are begun at fixed times, 50 per second, whatever became of
+	// those before.
+	Beats bool
 }
 
 const (
@@ -31,8 +34,13 @@ const (
 	attemptLimit = 2 * time.Second
 	hastyLimit   = 300 * time.Millisecond
 	patience     = 8 * time.Second
-	deciderPace  = 150 * time.Millisecond
-	setupLimit   = 20 * time.Second
+	// onceLimit is how long who never repeats a write waits for its answer: longer than a
+	// leader that hears nobody takes to step down, shorter than an election.
+	onceLimit   = 400 * time.Millisecond
+	deciderPace = 150 * time.Millisecond
+	setupLimit  = 20 * time.Second
+	// settleRounds is how often servers are asked for the last time, at most.
+	settleRounds = 3
 )
 
 // Load is a running workload.
@@ -65,6 +73,10 @@ func Start(ctx context.Context, config Config) (*Load, error) {
 		p := &prober{server: at, links: l.connect(NodeProbes), registers: l.registers, record: config.Record, random: l.random(100 + at)}
 		l.writing.Go(func() { p.run(writing) })
 	}
+	if config.Beats {
+		m := newMetronome(l.connect(NodeProbes), config.Record)
+		l.writing.Go(func() { m.run(writing) })
+	}
 	for i, kind := range watcherKinds() {
 		w := &watcher{
 			id: fmt.Sprintf("w%d-%s", i+1, kind.name), kind: kind, at: i % len(config.Servers),
@@ -96,8 +108,9 @@ func (l *Load) session(base, node string, at int, pinned, hasty bool) session {
 	return s
 }
 
-// startClients starts two clients that stay with each server and four that roam, one
-// of which loses the first answer to each write, and those that decide for instances.
+// startClients starts four clients that stay with each server, two of which take the
+// first answer for an answer; four that roam, one of which loses the first answer to
+// each write; and those that decide for instances.
 func (l *Load) startClients(ctx context.Context) {
 	var sessions []session
 	for at, server := range l.config.Servers {
@@ -110,6 +123,11 @@ func (l *Load) startClients(ctx context.Context) {
 		if i == 0 {
 			s.deaf = 1
 		}
+		sessions = append(sessions, s)
+	}
+	for i := range 2 * len(l.config.Servers) {
+		s := l.session(fmt.Sprintf("once-%d", i), NodePinned, i%len(l.config.Servers), true, false)
+		s.attempt, s.patient = onceLimit, 0
 		sessions = append(sessions, s)
 	}
 	pace := time.Duration(float64(len(sessions)) / l.config.Rate * float64(time.Second))
@@ -169,22 +187,34 @@ func (l *Load) Settle(ctx context.Context) history.Place {
 	links := l.connect(NodeProbes)
 	var asked sync.WaitGroup
 	ends := make([]history.End, len(l.config.Servers))
-	for at := range l.config.Servers {
-		asked.Go(func() { ends[at] = l.last(ctx, links, at) })
-	}
-	asked.Wait()
 	var newest history.Place
+	// What ends by itself, such as an override, may come between two answers. Who
+	// answered before it is asked again.
+	for range settleRounds {
+		for at := range ends {
+			if end := &ends[at]; end.Err == "" && (end.ID == "" || placeOf(end).Before(newest)) {
+				asked.Go(func() { *end = l.last(ctx, links, at) })
+			}
+		}
+		asked.Wait()
+		for at := range ends {
+			if place := placeOf(&ends[at]); newest.Before(place) {
+				newest = place
+			}
+		}
+	}
 	for _, end := range ends {
 		l.config.Record(end)
-		if place := (history.Place{Epoch: end.Epoch, Revision: end.Revision}); newest.Before(place) {
-			newest = place
-		}
 	}
 	for _, w := range l.watchers {
 		asked.Go(func() { l.config.Record(w.last(ctx, newest)) })
 	}
 	asked.Wait()
 	return newest
+}
+
+func placeOf(end *history.End) history.Place {
+	return history.Place{Epoch: end.Epoch, Revision: end.Revision}
 }
 
 // last reads everything from one server until it answers.
@@ -227,7 +257,7 @@ func readAll(ctx context.Context, links *links, at int, end *history.End) error 
 			return err //nolint:wrapcheck // the message of the API says enough
 		}
 		place := history.Place{Epoch: response.GetHeader().GetEpoch().GetCounter(), Revision: response.GetHeader().GetRevision()}
-		if page > 0 && place != (history.Place{Epoch: end.Epoch, Revision: end.Revision}) {
+		if page > 0 && place != placeOf(end) {
 			return errors.New("the state changed between two pages")
 		}
 		end.Epoch, end.Revision = place.Epoch, place.Revision

@@ -17,7 +17,7 @@ const (
 	// while nobody leads.
 	shortestOverride, longestOverride = 1500 * time.Millisecond, 4 * time.Second
 	// afterOverride is the time between the end of one and the next.
-	afterOverride = time.Second
+	afterOverride = 300 * time.Millisecond
 )
 
 // modeClient degrades the mode for a while, again and again. Most overrides end by
@@ -54,7 +54,7 @@ func (m *modeClient) degrade(ctx context.Context) {
 		cell.Absent = true
 		m.write(ctx, history.Op{F: history.Release, Cells: []history.Cell{cell}}, "restore",
 			&holdfastv1.Operation{Action: &holdfastv1.Operation_Delete{Delete: &holdfastv1.Delete{Key: key}}})
-		ttl -= ttl / 2
+		return
 	}
 	pause(ctx, ttl)
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -81,34 +82,49 @@ func TestOutcomes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := &script{answers: c.answers}
-			var records []any
-			s := session{
-				base: "c", links: &links{servers: []Endpoint{{ID: "s1"}}}, record: func(r any) { records = append(records, r) },
-				attempt: time.Millisecond, patient: 60 * time.Millisecond, deaf: c.deaf,
-			}
-			s.apply = server.Apply
-			was := s.name()
-			op := s.write(t.Context(), history.Op{F: history.Put}, "test", put("x", "v"))
-			if op.Outcome != c.outcome {
-				t.Errorf("the outcome is %s %s, want %s", op.Outcome, op.Code, c.outcome)
-			}
-			if c.attempts > 0 && op.Attempts != c.attempts || c.attempts == 0 && op.Attempts < 2 {
-				t.Errorf("%d attempts, want %d (0: several)", op.Attempts, c.attempts)
-			}
-			for i, r := range server.asked {
-				if string(r.GetRequestId()) != string(server.asked[0].GetRequestId()) || (i > 0) != (r.GetAge() != nil) {
-					t.Errorf("attempt %d has id %x and age %v", i+1, r.GetRequestId(), r.GetAge())
+			synctest.Test(t, func(t *testing.T) {
+				server := &script{answers: c.answers}
+				var records []any
+				s := session{
+					base: "c", links: &links{servers: []Endpoint{{ID: "s1"}}}, record: func(r any) { records = append(records, r) },
+					attempt: time.Millisecond, patient: 60 * time.Millisecond, deaf: c.deaf,
 				}
-			}
-			if renamed := s.name() != was; renamed != (c.outcome == history.Unknown) {
-				t.Errorf("after %s the client's name went from %s to %s", c.outcome, was, s.name())
-			}
-			if len(records) != 1 {
-				t.Errorf("%d records, want 1", len(records))
-			}
+				s.apply = server.Apply
+				was := s.name()
+				op := s.write(t.Context(), history.Op{F: history.Put}, "test", put("x", "v"))
+				if op.Outcome != c.outcome {
+					t.Errorf("the outcome is %s %s, want %s", op.Outcome, op.Code, c.outcome)
+				}
+				if c.attempts > 0 && op.Attempts != c.attempts || c.attempts == 0 && op.Attempts < 2 {
+					t.Errorf("%d attempts, want %d (0: several)", op.Attempts, c.attempts)
+				}
+				for i, r := range server.asked {
+					if string(r.GetRequestId()) != string(server.asked[0].GetRequestId()) || (i > 0) != (r.GetAge() != nil) {
+						t.Errorf("attempt %d has id %x and age %v", i+1, r.GetRequestId(), r.GetAge())
+					}
+				}
+				if renamed := s.name() != was; renamed != (c.outcome == history.Unknown) {
+					t.Errorf("after %s the client's name went from %s to %s", c.outcome, was, s.name())
+				}
+				if len(records) != 1 {
+					t.Errorf("%d records, want 1", len(records))
+				}
+			})
 		})
 	}
+}
+
+// Who has no patience takes the first answer, also where a repetition would help.
+func TestOnceIsOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := &script{answers: []error{refusal(t, codes.Unavailable, "NO_LEADER", "definite"), nil}}
+		s := session{base: "c", links: &links{servers: []Endpoint{{ID: "s1"}}}, record: func(any) {}, attempt: time.Second, apply: server.Apply}
+		op := s.write(t.Context(), history.Op{F: history.Put}, "test", put("x", "v"))
+		if op.Outcome != history.Failed || op.Attempts != 1 {
+			t.Errorf("%s after %d attempts, want a failure after one", op.Outcome, op.Attempts)
+		}
+	})
 }
 
 // Registers give way to fresh ones, or checkers drown in one.
